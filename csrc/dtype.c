@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* dtype.c: the table of dtypes. */
+#include "internal.h"
+
+static const struct {
+  const char *name;
+  const char *ctype;
+  const char *field;
+  int size;
+  enum kind kind;
+} dtypes[NMPI_DTYPE_COUNT] = {
+#define ROW(code, name, ctype, field, mpi, kind) [code] = {name, #ctype, #field, sizeof(ctype), kind},
+    NMPI_DTYPES(ROW)
+#undef ROW
+        [NMPI_STRUCT] = {"struct", NULL, "any", 0, KIND_STRUCT},
+};
+
+#define CHECK_FIELD(code, name, ctype, field, mpi, kind)                                           \
+  _Static_assert(_Generic(((nmpi_array *)0)->p.field, ctype * : 1), name);
+NMPI_DTYPES(CHECK_FIELD)
+
+static bool is_dtype(int dtype) {
+  return dtype > NMPI_NONE && dtype < NMPI_DTYPE_COUNT;
+}
+
+const char *nmpi_dtype_name(int dtype) {
+  return is_dtype(dtype) ? dtypes[dtype].name : NULL;
+}
+
+const char *nmpi_dtype_ctype(int dtype) {
+  return is_dtype(dtype) ? dtypes[dtype].ctype : NULL;
+}
+
+const char *nmpi_dtype_field(int dtype) {
+  return is_dtype(dtype) ? dtypes[dtype].field : NULL;
+}
+
+int nmpi_dtype_size(int dtype) {
+  return is_dtype(dtype) ? dtypes[dtype].size : 0;
+}
+
+enum kind dtype_kind(int dtype) {
+  return dtypes[dtype].kind;
+}
+
+/* A switch, not a table: Open MPI's handles are addresses that no static initialiser can hold. */
+MPI_Datatype dtype_mpi(int dtype) {
+  switch (dtype) {
+#define CASE(code, name, ctype, field, mpi, kind)                                                  \
+  case code:                                                                                       \
+    return mpi;
+    NMPI_DTYPES(CASE)
+#undef CASE
+    default:
+      return MPI_BYTE;
+  }
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* env.c: the library that is in use, start and end. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* dladdr, on_exit */
+#endif
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "signature.h"
+
+static bool installed;    /* nmpi_init has run */
+static bool ours;         /* and was the one to initialise MPI */
+static pid_t init_pid;    /* a forked child must leave MPI alone */
+static int tag_ub = 32767; /* the least that the standard allows */
+static int provided_level = MPI_THREAD_SINGLE;
+static char processor_name[MPI_MAX_PROCESSOR_NAME];
+
+const char *nmpi_signature(void) {
+  return NMPI_SIGNATURE;
+}
+
+const char *nmpi_abi(void) {
+  return NMPI_ABI;
+}
+
+const char *nmpi_library_path(void) {
+  Dl_info info;
+  void *symbol = dlsym(RTLD_DEFAULT, "MPI_Init");
+  return symbol != NULL && dladdr(symbol, &info) != 0 ? info.dli_fname : "";
+}
+
+const char *nmpi_library_version(void) {
+  static _Thread_local char version[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(version, &length);
+  return version;
+}
+
+const char *nmpi_standard_version(void) {
+  static _Thread_local char version[16];
+  int major = 0, minor = 0;
+  MPI_Get_version(&major, &minor);
+  snprintf(version, sizeof version, "%d.%d", major, minor);
+  return version;
+}
+
+const char *nmpi_processor_name(void) {
+  return processor_name;
+}
+
+int nmpi_initialized(void) {
+  int flag = 0;
+  MPI_Initialized(&flag);
+  return flag;
+}
+
+int nmpi_finalized(void) {
+  int flag = 0;
+  MPI_Finalized(&flag);
+  return flag;
+}
+
+int nmpi_abort(int code) {
+  return MPI_Abort(MPI_COMM_WORLD, (code & 0xff) != 0 ? code & 0xff : 1);
+}
+
+int nmpi_finalize(void) {
+  if (nmpi_finalized()) return NMPI_SUCCESS;
+  comm_finalize();
+  return MPI_Finalize();
+}
+
+static void leave(int status) {
+  if (getpid() != init_pid || nmpi_finalized()) return;
+  if (status != 0) {
+    nmpi_abort(status);
+  } else if (ours) {
+    nmpi_finalize();
+  }
+}
+
+#ifdef __GLIBC__
+
+static void leave_with(int status, void *unused) {
+  (void)unused;
+  leave(status);
+}
+
+static void install_exit_handler(void) {
+  on_exit(leave_with, NULL);
+}
+
+void nmpi_exit_status(int status) {
+  (void)status;
+}
+
+#else
+
+/* Exit handlers are not told the status here. Unless nmpi_exit_status has told us that all is well we must
+ * assume an error: to finalise after one would leave the other ranks hanging. */
+static int exit_status = 1;
+
+static void leave_without(void) {
+  leave(exit_status);
+}
+
+static void install_exit_handler(void) {
+  atexit(leave_without);
+}
+
+void nmpi_exit_status(int status) {
+  exit_status = status;
+}
+
+#endif
+
+/* Open MPI 4.1 lets a message that is longer than the receive buffer overrun it when the data is fetched by RDMA
+ * (ob1's RGET protocol: messages to oneself, and between processes through CMA) and reports the truncation only
+ * then. Without RDMA nothing is written beyond the buffer. Whoever sets the variable decides otherwise. */
+static void prevent_overruns(void) {
+#ifdef OPEN_MPI
+  setenv("OMPI_MCA_pml_ob1_max_rdma_per_request", "0", 0);
+#endif
+}
+
+int nmpi_init(int thread_level) {
+  static const int levels[] = {MPI_THREAD_SINGLE, MPI_THREAD_FUNNELED, MPI_THREAD_SERIALIZED,
+                               MPI_THREAD_MULTIPLE};
+  if (installed) return NMPI_SUCCESS;
+  if (nmpi_finalized()) return fail("nmpi", "MPI is finalised and cannot be initialised again");
+  if (!nmpi_initialized()) {
+    int provided = 0;
+    prevent_overruns();
+    TRY(MPI_Init_thread(NULL, NULL, levels[thread_level & 3], &provided));
+    ours = true;
+  }
+  installed = true;
+  init_pid = getpid();
+  install_exit_handler();
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+  MPI_Query_thread(&provided_level);
+  int found = 0, *value = NULL, length = 0;
+  MPI_Get_processor_name(processor_name, &length);
+  MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &value, &found);
+  if (found) tag_ub = *value;
+  comm_init();
+  op_init();
+  return NMPI_SUCCESS;
+}
+
+int nmpi_query_thread(void) {
+  if (provided_level >= MPI_THREAD_MULTIPLE) return 3;
+  if (provided_level >= MPI_THREAD_SERIALIZED) return 2;
+  return provided_level >= MPI_THREAD_FUNNELED ? 1 : 0;
+}
+
+double nmpi_wtime(void) {
+  return MPI_Wtime();
+}
+
+double nmpi_wtick(void) {
+  return MPI_Wtick();
+}
+
+int nmpi_any_source(void) {
+  return MPI_ANY_SOURCE;
+}
+
+int nmpi_any_tag(void) {
+  return MPI_ANY_TAG;
+}
+
+int nmpi_proc_null(void) {
+  return MPI_PROC_NULL;
+}
+
+int nmpi_undefined(void) {
+  return MPI_UNDEFINED;
+}
+
+int nmpi_tag_ub(void) {
+  return tag_ub;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* error.c: argument errors of this thread, and MPI's error codes explained. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "internal.h"
+
+static _Thread_local char argument_message[512];
+static _Thread_local char mpi_message[MPI_MAX_ERROR_STRING];
+
+int fail(const char *argument, const char *format, ...) {
+  int length = snprintf(argument_message, sizeof argument_message, "argument '%s': ", argument);
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(argument_message + length, sizeof argument_message - (size_t)length, format, arguments);
+  va_end(arguments);
+  return NMPI_ERR_ARGUMENT;
+}
+
+const char *nmpi_error_message(void) {
+  return argument_message;
+}
+
+const char *nmpi_error_string(int status) {
+  int length = 0;
+  if (nmpi_finalized()) {
+    snprintf(mpi_message, sizeof mpi_message, "status %d (MPI is finalised)", status);
+  } else if (status < 0 || MPI_Error_string(status, mpi_message, &length) != MPI_SUCCESS) {
+    snprintf(mpi_message, sizeof mpi_message, "%d is not an error code of this MPI", status);
+  }
+  return mpi_message;
+}
+
+int nmpi_error_class(int status) {
+  int class = MPI_ERR_UNKNOWN;
+  if (status >= 0 && !nmpi_finalized()) MPI_Error_class(status, &class);
+  return class;
+}
+
+#define ERROR_CLASSES(X)                                                                           \
+  X(ERR_BUFFER) X(ERR_COUNT) X(ERR_TYPE) X(ERR_TAG) X(ERR_COMM) X(ERR_RANK) X(ERR_REQUEST)         \
+  X(ERR_ROOT) X(ERR_GROUP) X(ERR_OP) X(ERR_TOPOLOGY) X(ERR_DIMS) X(ERR_ARG) X(ERR_UNKNOWN)         \
+  X(ERR_TRUNCATE) X(ERR_OTHER) X(ERR_INTERN) X(ERR_IN_STATUS) X(ERR_PENDING) X(ERR_KEYVAL)         \
+  X(ERR_NO_MEM) X(ERR_BASE) X(ERR_INFO_KEY) X(ERR_INFO_VALUE) X(ERR_INFO_NOKEY) X(ERR_SPAWN)       \
+  X(ERR_PORT) X(ERR_SERVICE) X(ERR_NAME) X(ERR_WIN) X(ERR_SIZE) X(ERR_DISP) X(ERR_INFO)            \
+  X(ERR_LOCKTYPE) X(ERR_ASSERT) X(ERR_RMA_CONFLICT) X(ERR_RMA_SYNC) X(ERR_RMA_RANGE)               \
+  X(ERR_RMA_ATTACH) X(ERR_RMA_SHARED) X(ERR_RMA_FLAVOR) X(ERR_FILE) X(ERR_NOT_SAME)                \
+  X(ERR_AMODE) X(ERR_UNSUPPORTED_DATAREP) X(ERR_UNSUPPORTED_OPERATION) X(ERR_NO_SUCH_FILE)         \
+  X(ERR_FILE_EXISTS) X(ERR_BAD_FILE) X(ERR_ACCESS) X(ERR_NO_SPACE) X(ERR_QUOTA)                    \
+  X(ERR_READ_ONLY) X(ERR_FILE_IN_USE) X(ERR_DUP_DATAREP) X(ERR_CONVERSION) X(ERR_IO)               \
+  X(ERR_LASTCODE)
+
+static const struct {
+  const char *name;
+  int value;
+} error_classes[] = {
+#define ROW(name) {#name, MPI_##name},
+    ERROR_CLASSES(ROW)
+#undef ROW
+};
+
+enum { ERROR_CLASS_COUNT = sizeof error_classes / sizeof error_classes[0] };
+
+const char *nmpi_error_class_name(int position) {
+  if (position < 0 || position >= ERROR_CLASS_COUNT) return NULL;
+  return error_classes[position].name;
+}
+
+int nmpi_error_class_value(int position) {
+  if (position < 0 || position >= ERROR_CLASS_COUNT) return MPI_ERR_UNKNOWN;
+  return error_classes[position].value;
+}

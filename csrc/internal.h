@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* internal.h: what the core's files share. */
+#ifndef NMPI_INTERNAL_H
+#define NMPI_INTERNAL_H
+
+#include <mpi.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "nmpi.h"
+
+/* ---- dtypes: code, name, C type, member of nmpi_array.p, MPI datatype, kind ------------------ */
+
+enum kind {
+  KIND_INTEGER = 1,
+  KIND_REAL = 2,
+  KIND_COMPLEX = 4,
+  KIND_LOGICAL = 8,
+  KIND_TEXT = 16,
+  KIND_PAIR = 32,
+  KIND_STRUCT = 64,
+};
+
+#define NMPI_DTYPES(X)                                                                             \
+  X(NMPI_INT8, "int8", int8_t, i8, MPI_INT8_T, KIND_INTEGER)                                       \
+  X(NMPI_INT16, "int16", int16_t, i16, MPI_INT16_T, KIND_INTEGER)                                  \
+  X(NMPI_INT32, "int32", int32_t, i32, MPI_INT32_T, KIND_INTEGER)                                  \
+  X(NMPI_INT64, "int64", int64_t, i64, MPI_INT64_T, KIND_INTEGER)                                  \
+  X(NMPI_UINT8, "uint8", uint8_t, u8, MPI_UINT8_T, KIND_INTEGER)                                   \
+  X(NMPI_UINT16, "uint16", uint16_t, u16, MPI_UINT16_T, KIND_INTEGER)                              \
+  X(NMPI_UINT32, "uint32", uint32_t, u32, MPI_UINT32_T, KIND_INTEGER)                              \
+  X(NMPI_UINT64, "uint64", uint64_t, u64, MPI_UINT64_T, KIND_INTEGER)                              \
+  X(NMPI_FLOAT, "float", float, f32, MPI_FLOAT, KIND_REAL)                                         \
+  X(NMPI_DOUBLE, "double", double, f64, MPI_DOUBLE, KIND_REAL)                                     \
+  X(NMPI_COMPLEX_FLOAT, "complex float", float _Complex, c64, MPI_C_FLOAT_COMPLEX, KIND_COMPLEX)   \
+  X(NMPI_COMPLEX_DOUBLE, "complex double", double _Complex, c128, MPI_C_DOUBLE_COMPLEX,            \
+    KIND_COMPLEX)                                                                                  \
+  X(NMPI_BOOL, "bool", _Bool, b, MPI_C_BOOL, KIND_LOGICAL)                                         \
+  X(NMPI_CHAR, "char", char, ch, MPI_CHAR, KIND_TEXT)                                              \
+  X(NMPI_FLOAT_INT, "float_int", nmpi_float_int, f32i, MPI_FLOAT_INT, KIND_PAIR)                   \
+  X(NMPI_DOUBLE_INT, "double_int", nmpi_double_int, f64i, MPI_DOUBLE_INT, KIND_PAIR)               \
+  X(NMPI_LONG_INT, "long_int", nmpi_long_int, li, MPI_LONG_INT, KIND_PAIR)                         \
+  X(NMPI_SHORT_INT, "short_int", nmpi_short_int, si, MPI_SHORT_INT, KIND_PAIR)                     \
+  X(NMPI_2INT, "2int", nmpi_2int, ii, MPI_2INT, KIND_PAIR)
+
+MPI_Datatype dtype_mpi(int dtype);
+enum kind dtype_kind(int dtype);
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+/* Records what is wrong with an argument and returns NMPI_ERR_ARGUMENT. The message reads
+ * "argument 'NAME': " and then the format. */
+int fail(const char *argument, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Leaves the function with the status if it is not NMPI_SUCCESS. */
+#define TRY(expression)                                                                            \
+  do {                                                                                             \
+    int status_ = (expression);                                                                    \
+    if (status_ != NMPI_SUCCESS) return status_;                                                   \
+  } while (0)
+
+/* ---- communicators and operators ------------------------------------------------------------- */
+
+struct nmpi_comm {
+  MPI_Comm handle;
+  int rank;
+  int size;
+  bool live;
+};
+
+struct nmpi_op {
+  MPI_Op handle;
+  const char *name;
+  int kinds; /* the kinds of dtype that it is defined on */
+};
+
+void comm_init(void);
+void comm_finalize(void);
+void op_init(void);
+
+/* ---- argument checks ------------------------------------------------------------------------- */
+
+/* Replaces NULL by the default; fails where the object cannot be used. */
+int check_comm(const nmpi_comm **comm);
+int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
+
+int check_dest(const nmpi_comm *comm, int dest);
+int check_source(const nmpi_comm *comm, int source);
+int check_root(const nmpi_comm *comm, int root);
+int check_send_tag(int tag, const char *argument);
+int check_recv_tag(int tag, const char *argument);
+/* The two sides of a reduction or exchange in one process: the same dtype and size. */
+int check_same(const nmpi_array *send, const nmpi_array *recv);
+
+/* ---- messages: what MPI is given for an array -------------------------------------------------- */
+
+typedef struct message {
+  void *data; /* the array's own elements, or per-thread scratch */
+  int count;
+  MPI_Datatype type;
+  nmpi_array *unpack; /* the view that a receive into scratch goes to, else NULL */
+  bool scratch;
+  int64_t item; /* elements of MPI's type in one element of the array */
+} message;
+
+enum slot { SLOT_SEND, SLOT_RECV, SLOT_COUNT };
+
+/* Builds a message from an array; a view is packed into the thread's scratch. */
+int message_send(message *m, const nmpi_array *a, const char *argument);
+/* Builds a message to receive into; `load` packs the view's present elements first. */
+int message_recv(message *m, nmpi_array *a, const char *argument, bool load);
+size_t message_bytes(const message *m);
+/* Fails where MPI itself would read and write the same memory. */
+int message_disjoint(const message *send, const message *recv);
+/* After success: unpacks the first `elements` elements into the view, if it is one. */
+void message_unpack(const message *m, int64_t elements);
+/* The whole elements that a receive brought. */
+int64_t message_received(const message *m, const MPI_Status *status);
+/* To be called last, whatever happened: gives large scratch back. */
+void message_done(void);
+
+/* ---- arrays and packing ------------------------------------------------------------------------ */
+
+/* Nested loops over two layouts of one shape, reduced to those that are left when extents of 1 are dropped
+ * and dimensions that follow each other in both layouts are merged. The last is the innermost. */
+typedef struct loops {
+  int depth; /* at least 1 */
+  int64_t extent[NMPI_MAX_NDIM];
+  int64_t to[NMPI_MAX_NDIM]; /* strides, in elements */
+  int64_t from[NMPI_MAX_NDIM];
+} loops;
+
+loops collapse(const nmpi_array *a, const int64_t *to, const int64_t *from);
+
+/* Copies the first `limit` elements of a view, in row-major order, to or from contiguous memory. */
+void pack(void *packed, const nmpi_array *view, int64_t limit);
+void unpack(const nmpi_array *view, const void *packed, int64_t limit);
+/* Copies elements of the same size and shape, which must not overlap `to`. */
+void copy(const nmpi_array *to, const void *from, const int64_t *from_stride);
+/* True if no two indices of the view reach the same memory (sufficient; exact for slices). */
+bool array_is_injective(const nmpi_array *a);
+
+#endif

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nmpi.h: the whole interface of nmpi's C core, and the only place where its ABI is written down.
+ *
+ * The part between the two markers is read by two parsers: the C compiler and LuaJIT's FFI. It is
+ * therefore kept free of the preprocessor. The build extracts it into nmpi/cdef.lua, where NMPI_CONST
+ * becomes `const`: what the core writes, a script can only read.
+ *
+ * Conventions
+ *   - A function that returns `int` returns a status unless it says otherwise: NMPI_SUCCESS, an MPI
+ *     error code (positive; explained by nmpi_error_string and nmpi_error_class), or
+ *     NMPI_ERR_ARGUMENT (negative: a mistake of the caller, described by nmpi_error_message).
+ *   - Wherever a communicator is wanted, NULL means MPI_COMM_WORLD; an operator, NULL means MPI_SUM.
+ *   - Extents, strides, counts and indices are in elements, never in bytes, unless named `bytes`.
+ *   - Data travels in logical (row-major) order, whatever the memory order of either side.
+ *   - Nothing prints, nothing calls back into Lua, nothing throws. The one exception to "nothing
+ *     exits" is the exit handler that nmpi_init installs.
+ */
+#ifndef NMPI_H
+#define NMPI_H
+
+#include <stdint.h>
+
+#define NMPI_CONST
+
+/* NMPI_CDEF_BEGIN */
+
+enum {
+  NMPI_SUCCESS = 0,
+  NMPI_ERR_ARGUMENT = -1, /* see nmpi_error_message */
+  NMPI_MAX_NDIM = 8,
+  NMPI_ALIGNMENT = 64 /* bytes: every array that the core allocates starts at a multiple of it */
+};
+
+/* ---- dtypes ------------------------------------------------------------------------------- */
+
+/* The element pairs of MPI_MAXLOC and MPI_MINLOC, laid out as MPI-4.0 section 6.9.4 says. */
+typedef struct nmpi_float_int {
+  float value;
+  int index;
+} nmpi_float_int;
+typedef struct nmpi_double_int {
+  double value;
+  int index;
+} nmpi_double_int;
+typedef struct nmpi_long_int {
+  long value;
+  int index;
+} nmpi_long_int;
+typedef struct nmpi_short_int {
+  short value;
+  int index;
+} nmpi_short_int;
+typedef struct nmpi_2int {
+  int value;
+  int index;
+} nmpi_2int;
+
+/* Codes of the dtypes; 0 marks an array without storage (never made, or freed). */
+enum {
+  NMPI_NONE,
+  NMPI_INT8,
+  NMPI_INT16,
+  NMPI_INT32,
+  NMPI_INT64,
+  NMPI_UINT8,
+  NMPI_UINT16,
+  NMPI_UINT32,
+  NMPI_UINT64,
+  NMPI_FLOAT,
+  NMPI_DOUBLE,
+  NMPI_COMPLEX_FLOAT,
+  NMPI_COMPLEX_DOUBLE,
+  NMPI_BOOL,
+  NMPI_CHAR,
+  NMPI_FLOAT_INT,
+  NMPI_DOUBLE_INT,
+  NMPI_LONG_INT,
+  NMPI_SHORT_INT,
+  NMPI_2INT,
+  NMPI_STRUCT, /* any other C struct of fixed size: travels as bytes */
+  NMPI_DTYPE_COUNT
+};
+
+/* The name of a dtype as scripts write it ("double", "complex float"), its C type for ffi.typeof, the
+ * member of nmpi_array's union `p` that points to it, and its size in bytes. NULL and 0 for a code
+ * that is no dtype; NMPI_STRUCT has neither a C type nor a size of its own. */
+const char *nmpi_dtype_name(int dtype);
+const char *nmpi_dtype_ctype(int dtype);
+const char *nmpi_dtype_field(int dtype);
+int nmpi_dtype_size(int dtype);
+
+/* ---- arrays ------------------------------------------------------------------------------- */
+
+/* A block of storage, counted: every array on it holds one reference. */
+typedef struct nmpi_owner nmpi_owner;
+
+enum {
+  NMPI_READONLY = 1, /* never a receive buffer */
+  NMPI_FOREIGN = 2,  /* the storage is not ours: Lua keeps its owner alive */
+  NMPI_IN_PLACE = 4  /* no array at all, but MPI_IN_PLACE */
+};
+
+/* An n-dimensional array, or a view of one: where its first element lies, and how to step from there.
+ * Lua makes the struct (zeroed), the core fills it. Unused entries of extent and stride are 0. */
+typedef struct nmpi_array {
+  NMPI_CONST union {
+    int8_t *i8;
+    int16_t *i16;
+    int32_t *i32;
+    int64_t *i64;
+    uint8_t *u8;
+    uint16_t *u16;
+    uint32_t *u32;
+    uint64_t *u64;
+    float *f32;
+    double *f64;
+    float _Complex *c64;
+    double _Complex *c128;
+    _Bool *b;
+    char *ch;
+    nmpi_float_int *f32i;
+    nmpi_double_int *f64i;
+    nmpi_long_int *li;
+    nmpi_short_int *si;
+    nmpi_2int *ii;
+    void *any;
+  } p;                          /* the first element; never NULL while dtype is not NMPI_NONE */
+  nmpi_owner *NMPI_CONST owner; /* the storage; NULL for foreign memory */
+  NMPI_CONST int64_t length;    /* the product of the extents */
+  NMPI_CONST int64_t extent[8];
+  NMPI_CONST int64_t stride[8]; /* any sign; 0 repeats an element */
+  NMPI_CONST int32_t type;      /* NMPI_INT8 ... NMPI_STRUCT, or NMPI_NONE */
+  NMPI_CONST int32_t ndim;      /* 0 to 8 */
+  NMPI_CONST int32_t itemsize;  /* bytes */
+  NMPI_CONST int32_t flags;
+  NMPI_CONST int32_t ctype; /* NMPI_STRUCT: the FFI's id of the element's C type; else 0 */
+} nmpi_array;
+
+/* Sets one extent or stride of an array that is being made (before create, wrap or reshape). The
+ * extent must not be negative; d is from 0 to NMPI_MAX_NDIM - 1. */
+int nmpi_array_set_extent(nmpi_array *a, int d, int64_t extent);
+int nmpi_array_set_stride(nmpi_array *a, int d, int64_t stride);
+
+/* Allocates storage for an array whose extents are set. itemsize and ctype count for NMPI_STRUCT only.
+ * fortran: the first index varies fastest. zero: the elements are zeroed; else undefined. */
+int nmpi_array_create(nmpi_array *a, int dtype, int itemsize, int ctype, int ndim, int fortran,
+                      int zero);
+
+/* Describes foreign memory by an array whose extents (and strides, where strided is non-zero) are set. The
+ * memory is not copied, not owned and must outlive the array. `bytes` is its size, which the array must not
+ * reach beyond, or -1 where that is not known; `flags` is NMPI_READONLY or 0. */
+int nmpi_array_wrap(nmpi_array *a, const void *data, int64_t bytes, int dtype, int itemsize,
+                    int ctype, int ndim, int strided, int flags);
+
+/* As nmpi_array_wrap for `length` contiguous elements, without the checks: for the wrappers' own
+ * scratch arrays. Returns its first argument. */
+nmpi_array *nmpi_array_borrow(nmpi_array *a, const void *data, int dtype, int itemsize, int ctype,
+                              int64_t length, int flags);
+
+/* Makes `view` another array on the storage of `a`, which it then keeps alive. */
+int nmpi_array_view(nmpi_array *view, const nmpi_array *a);
+
+/* Restricts dimension d of a view to the half-open range from, from + step, ... before to. Negative
+ * bounds count from the end; with a negative step, to = -extent - 1 means "down to the first". */
+int nmpi_array_range(nmpi_array *view, int d, int64_t from, int64_t to, int64_t step);
+
+/* Drops dimension d of a view at index i (negative: from the end). */
+int nmpi_array_select(nmpi_array *view, int d, int64_t i);
+
+/* Reverses the dimensions of a view. */
+int nmpi_array_transpose(nmpi_array *view);
+
+/* Makes `view`, whose ndim extents are set, show the elements of `a` in row-major order under those
+ * extents; one extent may be INT64_MAX, "what is left". Returns 1 (not a status), with that extent worked
+ * out, where no strides can do it and a copy is needed. */
+int nmpi_array_reshape(nmpi_array *view, const nmpi_array *a, int ndim);
+
+/* 1 if the elements lie without gaps in row-major (fortran: column-major) order, else 0. */
+int nmpi_array_is_contiguous(const nmpi_array *a, int fortran);
+
+/* Copies the elements of src, converted as C converts, into dst of the same shape; the two may overlap.
+ * Complex to real, and struct to anything but the same struct, are refused. */
+int nmpi_array_assign(nmpi_array *dst, const nmpi_array *src);
+
+/* Sets every element of dst to the first element of value, an array of the same dtype. */
+int nmpi_array_fill(nmpi_array *dst, const nmpi_array *value);
+
+/* Drops the reference to the storage and empties the array. Harmless on an empty one. */
+void nmpi_array_release(nmpi_array *a);
+
+/* Bytes of storage now allocated by the core, in this process. */
+int64_t nmpi_memory_bytes(void);
+/* 1 if so many bytes are allocated that a garbage collection is due, else 0. */
+int nmpi_memory_pressure(void);
+/* To be called after that collection: sets the next limit to 1.4 times what is left, at least 300 MB. */
+void nmpi_memory_settle(void);
+
+/* ---- errors ------------------------------------------------------------------------------- */
+
+/* What the last NMPI_ERR_ARGUMENT of this thread was about. Owned by the core, until the next one. */
+const char *nmpi_error_message(void);
+
+/* MPI_Error_string and MPI_Error_class. The string is owned by the core, until the thread's next call. */
+const char *nmpi_error_string(int status);
+int nmpi_error_class(int status);
+
+/* The error classes by position: MPI's name without "MPI_", and this MPI's value. NULL past the end. */
+const char *nmpi_error_class_name(int position);
+int nmpi_error_class_value(int position);
+
+/* ---- the library, start and end ------------------------------------------------------------ */
+
+/* What the header, the core and cdef.lua must agree on: the version and a hash of this section. */
+const char *nmpi_signature(void);
+/* The ABI this core was compiled for ("mpich", "openmpi"), the file of the MPI library in use, what
+ * MPI_Get_library_version says, and the MPI standard's version as "4.0". Owned by the core. */
+const char *nmpi_abi(void);
+const char *nmpi_library_path(void);
+const char *nmpi_library_version(void);
+const char *nmpi_standard_version(void);
+/* MPI_Get_processor_name. Owned by the core. */
+const char *nmpi_processor_name(void);
+
+/* Initialises MPI with a thread level of 0 (single) to 3 (multiple), unless somebody has done so; sets
+ * MPI_ERRORS_RETURN on MPI_COMM_WORLD and MPI_COMM_SELF; and installs the exit handler: a process that
+ * ends with a status other than 0 aborts the job with it, one that ends with 0 finalises MPI if it was
+ * initialised here. Calling it again does nothing. */
+int nmpi_init(int thread_level);
+/* Not statuses: 1 or 0. */
+int nmpi_initialized(void);
+int nmpi_finalized(void);
+/* Not a status: MPI_Query_thread as 0 (single), 1 (funneled), 2 (serialized) or 3 (multiple). */
+int nmpi_query_thread(void);
+/* MPI_Finalize. Does nothing where MPI is finalised already. */
+int nmpi_finalize(void);
+/* MPI_Abort; a code whose low eight bits are 0, which the shell would take for success, becomes 1. */
+int nmpi_abort(int code);
+/* Tells the exit handler the status, on systems whose exit handlers are not told (all but glibc's). */
+void nmpi_exit_status(int status);
+
+/* MPI_Wtime and MPI_Wtick, in seconds. */
+double nmpi_wtime(void);
+double nmpi_wtick(void);
+
+/* This MPI's values of MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_PROC_NULL, MPI_UNDEFINED and MPI_TAG_UB. */
+int nmpi_any_source(void);
+int nmpi_any_tag(void);
+int nmpi_proc_null(void);
+int nmpi_undefined(void);
+int nmpi_tag_ub(void);
+
+/* ---- communicators ------------------------------------------------------------------------ */
+
+typedef struct nmpi_comm nmpi_comm;
+
+nmpi_comm *nmpi_comm_world(void);
+nmpi_comm *nmpi_comm_self(void);
+/* Not statuses: the number, or NMPI_ERR_ARGUMENT where MPI is finalised. */
+int nmpi_comm_rank(const nmpi_comm *comm);
+int nmpi_comm_size(const nmpi_comm *comm);
+
+/* ---- point to point ------------------------------------------------------------------------ */
+
+/* What a receive found. Made by Lua, filled by the core; never MPI's own layout. */
+typedef struct nmpi_status {
+  int source;
+  int tag;
+  int error;        /* an MPI error code */
+  int64_t elements; /* whole elements received, of the receive buffer's dtype */
+} nmpi_status;
+
+/* MPI_Send, MPI_Recv and MPI_Sendrecv. `status` may be NULL. A view is packed and unpacked by the core; a
+ * message shorter than the buffer writes only the elements that arrived. */
+int nmpi_send(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm);
+int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi_status *status);
+int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, int source,
+                  int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status);
+
+/* ---- operators ---------------------------------------------------------------------------- */
+
+typedef struct nmpi_op nmpi_op;
+
+/* The predefined operators by position: the operator and MPI's name without "MPI_". NULL past the end. */
+nmpi_op *nmpi_op_predefined(int position);
+const char *nmpi_op_name(const nmpi_op *op);
+
+/* ---- collectives --------------------------------------------------------------------------- */
+
+/* MPI_Barrier, MPI_Bcast, MPI_Reduce and MPI_Allreduce. Off the root, recvdata of a reduction may be NULL.
+ * An array with NMPI_IN_PLACE stands for MPI_IN_PLACE. */
+int nmpi_barrier(const nmpi_comm *comm);
+int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm);
+int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
+                const nmpi_comm *comm);
+int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
+                   const nmpi_comm *comm);
+
+/* NMPI_CDEF_END */
+
+#endif

@@ -1,0 +1,727 @@
+-- SPDX-License-Identifier: MIT
+--- Arrays and views.
+--
+-- An array is one cdata of type `nmpi_array`: a pointer to its first element, a dtype, a shape and strides. Indices
+-- are 0-based and ranges half-open; memory is row-major (C order) unless Fortran order is asked for. Slicing makes
+-- another array on the same storage, which lives as long as any array on it.
+--
+-- **dtypes**: `int8` ... `int64`, `uint8` ... `uint64`, `float` (`float32`), `double` (`float64`), `complex float`
+-- (`complex64`), `complex double` (`complex128`), `bool`, `char`, any C type that FFI knows as one of these (`int`,
+-- `size_t`), the pairs of MAXLOC and MINLOC with the fields `value` and `index` (`float_int`, `double_int`,
+-- `long_int`, `short_int`, `2int`), and any FFI struct of fixed size, as a ctype or its name.
+--
+-- **Fields** of an array `a`: `a.dtype` (name), `a.ndim`, `a.size` (elements), `a.itemsize` (bytes), `a.shape[d]` and
+-- `a.strides[d]` (elements; d from 0), `a.data` (typed pointer to the first element; it does not keep the array
+-- alive). `#a` is the extent of dimension 0.
+--
+-- **Elements**: `a[i]` and `a[i] = x` in one dimension, `a:get` and `a:set` in any. They cost what a raw pointer
+-- costs and are checked against the bounds only under `NMPI_DEBUG=1`.
+-- @module nmpi.array
+
+local ffi = require "ffi"
+local bit = require "bit"
+local lib = require "nmpi.lib"
+local buffer = require "nmpi.buffer"
+local check = require "nmpi.check"
+local dtype = require "nmpi.dtype"
+local rc = require "nmpi.rc"
+local C = lib.core
+
+local type, tonumber, tostring, rawget, setmetatable = type, tonumber, tostring, rawget, setmetatable
+local cast, istype, typeof, band = ffi.cast, ffi.istype, ffi.typeof, bit.band
+local collectgarbage = collectgarbage
+
+local debugging = os.getenv "NMPI_DEBUG" == "1" or (os.getenv "NMPI_DEBUG" == nil and rc.debug)
+
+local array_ct = typeof "nmpi_array"
+local FOREIGN, STRUCT = C.NMPI_FOREIGN, C.NMPI_STRUCT
+local MAX_NDIM = C.NMPI_MAX_NDIM
+local THE_REST = 0x7fffffffffffffffLL -- to the core, the extent that reshape works out
+
+local structs = dtype.structs
+local integer, mismatch, raise, status = check.integer, check.mismatch, check.raise, check.status
+
+-- What keeps foreign memory alive, by the arrays on it.
+local anchors = setmetatable({}, { __mode = "k" })
+
+-- ---- elements ----
+
+-- The member of the union `p` for each dtype.
+local FIELD = {}
+for code = 1, C.NMPI_DTYPE_COUNT - 1 do
+  if code ~= STRUCT then FIELD[code] = ffi.string(C.nmpi_dtype_field(code)) end
+end
+
+local function pointer(a, where)
+  local field = FIELD[a.type]
+  if field then return a.p[field] end
+  if a.type == STRUCT then return cast(structs[a.ctype].pointer, a.p.any) end
+  return raise(where or "array", "the array has no storage: it has been freed")
+end
+
+local function is_number(value, complex_too)
+  if istype("complex", value) or istype("complex float", value) then return complex_too end
+  return tonumber(value) ~= nil
+end
+
+-- Raises unless a value can be an element; most that are not numbers are left to FFI's conversion.
+local function element(a, value, where)
+  local kind = type(value)
+  local bad = kind == "nil" or kind == "function" or kind == "userdata" or kind == "thread"
+    or (kind == "string" and not (a.dtype == "char" and #value == 1))
+    or (kind == "table" and a.type < C.NMPI_FLOAT_INT)
+    or (kind == "boolean" and a.dtype ~= "bool")
+    or (kind == "cdata" and a.type < C.NMPI_FLOAT_INT and not is_number(value, a.dtype:find "^complex"))
+  if bad then mismatch(where, "x", "an element of dtype " .. a.dtype, value) end
+  return kind == "string" and value:byte() or value
+end
+
+local function index_error(a, where, ...)
+  pointer(a, where)
+  local given = {}
+  for k = 1, select("#", ...) do given[k] = check.describe((select(k, ...))) end
+  raise(where, ("expected %d whole %s within the shape %s, got (%s)"):format(a.ndim,
+    a.ndim == 1 and "index" or "indices", tostring(a.shape), table.concat(given, ", ")))
+end
+
+local methods, properties = {}, {}
+
+local function get_index(a, key)
+  if type(key) == "number" then
+    if a.ndim ~= 1 then index_error(a, "array[i]", key) end
+    return pointer(a)[key * a.stride[0]]
+  end
+  local method = methods[key]
+  if method then return method end
+  local property = properties[key]
+  if property then return property(a) end
+  if type(key) == "cdata" and tonumber(key) then return get_index(a, tonumber(key)) end
+  return raise("array", ("an array has no field '%s'"):format(tostring(key)))
+end
+
+local function set_index(a, key, value)
+  if type(key) == "cdata" then key = tonumber(key) end
+  if type(key) ~= "number" then
+    raise("array", ("the field '%s' of an array cannot be set"):format(tostring(key)))
+  end
+  if a.ndim ~= 1 then index_error(a, "array[i]", key) end
+  if type(value) ~= "number" then value = element(a, value, "array[i]") end
+  pointer(a)[key * a.stride[0]] = value
+end
+
+-- The offset of an element in 4 to 8 dimensions: the strides of those that are not there are 0.
+local function offset(a, where, i, j, k, l, m, n, o, p)
+  local s = a.stride
+  local count = p and 8 or o and 7 or n and 6 or m and 5 or 4
+  m, n, o, p = m or 0, n or 0, o or 0, p or 0
+  if count ~= a.ndim or type(i) ~= "number" or type(j) ~= "number" or type(k) ~= "number" or type(l) ~= "number"
+    or type(m) ~= "number" or type(n) ~= "number" or type(o) ~= "number" or type(p) ~= "number" then
+    index_error(a, where, i, j, k, l, m, n, o, p)
+  end
+  return i * s[0] + j * s[1] + k * s[2] + l * s[3] + m * s[4] + n * s[5] + o * s[6] + p * s[7]
+end
+
+--- The element at an index.
+-- @int ... one index for each dimension
+-- @return a number; a boolean for bool; a cdata for int64, uint64 and complex; a reference into the array for
+-- pairs and structs
+-- @function array:get
+function methods.get(a, i, j, k, l, m, n, o, p)
+  local ndim, s = a.ndim, a.stride
+  if ndim == 1 then
+    if type(i) ~= "number" or j ~= nil then index_error(a, "array:get", i, j) end
+    return pointer(a)[i * s[0]]
+  elseif ndim == 2 then
+    if type(i) ~= "number" or type(j) ~= "number" or k ~= nil then index_error(a, "array:get", i, j, k) end
+    return pointer(a)[i * s[0] + j * s[1]]
+  elseif ndim == 3 then
+    if type(i) ~= "number" or type(j) ~= "number" or type(k) ~= "number" or l ~= nil then
+      index_error(a, "array:get", i, j, k, l)
+    end
+    return pointer(a)[i * s[0] + j * s[1] + k * s[2]]
+  elseif ndim == 0 then
+    if i ~= nil then index_error(a, "array:get", i) end
+    return pointer(a)[0]
+  end
+  return pointer(a)[offset(a, "array:get", i, j, k, l, m, n, o, p)]
+end
+
+--- Sets the element at an index.
+-- @int ... one index for each dimension
+-- @param x the value: a number, or what FFI converts to the dtype (a boolean for bool, a table for a struct, a
+-- one-character string for char)
+-- @function array:set
+function methods.set(a, i, j, k, l, m, n, o, p, x)
+  local ndim, s = a.ndim, a.stride
+  if ndim == 1 then
+    if type(i) ~= "number" or k ~= nil then index_error(a, "array:set", i, k) end
+    if type(j) ~= "number" then j = element(a, j, "array:set") end
+    pointer(a)[i * s[0]] = j
+  elseif ndim == 2 then
+    if type(i) ~= "number" or type(j) ~= "number" or l ~= nil then index_error(a, "array:set", i, j, l) end
+    if type(k) ~= "number" then k = element(a, k, "array:set") end
+    pointer(a)[i * s[0] + j * s[1]] = k
+  elseif ndim == 3 then
+    if type(i) ~= "number" or type(j) ~= "number" or type(k) ~= "number" or m ~= nil then
+      index_error(a, "array:set", i, j, k, m)
+    end
+    if type(l) ~= "number" then l = element(a, l, "array:set") end
+    pointer(a)[i * s[0] + j * s[1] + k * s[2]] = l
+  elseif ndim == 0 then
+    if j ~= nil then index_error(a, "array:set", j) end
+    if type(i) ~= "number" then i = element(a, i, "array:set") end
+    pointer(a)[0] = i
+  elseif ndim == 4 then
+    pointer(a)[offset(a, "array:set", i, j, k, l, n)] = element(a, m, "array:set")
+  elseif ndim == 5 then
+    pointer(a)[offset(a, "array:set", i, j, k, l, m, o)] = element(a, n, "array:set")
+  elseif ndim == 6 then
+    pointer(a)[offset(a, "array:set", i, j, k, l, m, n, p)] = element(a, o, "array:set")
+  elseif ndim == 7 then
+    pointer(a)[offset(a, "array:set", i, j, k, l, m, n, o, x)] = element(a, p, "array:set")
+  else
+    pointer(a)[offset(a, "array:set", i, j, k, l, m, n, o, p)] = element(a, x, "array:set")
+  end
+end
+
+if debugging then
+  -- Every index must be whole and inside; only then is the element reached as usual.
+  local function check_bounds(a, where, ...)
+    pointer(a, where)
+    for d = 0, a.ndim - 1 do
+      local i = select(d + 1, ...)
+      if type(i) ~= "number" or i % 1 ~= 0 or i < 0 or i >= tonumber(a.extent[d]) then
+        index_error(a, where, ...)
+      end
+    end
+  end
+
+  local fast_get, fast_set, fast_get_index, fast_set_index = methods.get, methods.set, get_index, set_index
+
+  function methods.get(a, ...)
+    check_bounds(a, "array:get", ...)
+    return fast_get(a, ...)
+  end
+
+  function methods.set(a, ...)
+    check_bounds(a, "array:set", ...)
+    return fast_set(a, ...)
+  end
+
+  function get_index(a, key)
+    if type(key) == "number" then check_bounds(a, "array[i]", key) end
+    return fast_get_index(a, key)
+  end
+
+  function set_index(a, key, value)
+    if type(key) == "number" then check_bounds(a, "array[i]", key) end
+    return fast_set_index(a, key, value)
+  end
+end
+
+-- ---- properties ----
+
+-- Shapes and strides: tables from 0 to ndim - 1, made anew by each access (and never made where a compiled trace
+-- reads single entries).
+local extents_metatable = {
+  __index = function(_, d) return raise("array", "there is no dimension " .. check.describe(d)) end,
+  __newindex = function() raise("array", "the shape and strides of an array cannot be set; see reshape") end,
+  __len = function(t) return rawget(t, "n") end,
+  __tostring = function(t)
+    local parts = {}
+    for d = 0, t.n - 1 do parts[d + 1] = ("%d"):format(t[d]) end
+    return "(" .. table.concat(parts, ", ") .. (t.n == 1 and ",)" or ")")
+  end,
+  __eq = function(s, t)
+    local same = s.n == t.n
+    for d = 0, s.n - 1 do same = same and s[d] == t[d] end
+    return same
+  end,
+}
+
+local function extents(ndim, v)
+  return setmetatable({
+    n = ndim,
+    [0] = ndim > 0 and tonumber(v[0]) or nil,
+    [1] = ndim > 1 and tonumber(v[1]) or nil,
+    [2] = ndim > 2 and tonumber(v[2]) or nil,
+    [3] = ndim > 3 and tonumber(v[3]) or nil,
+    [4] = ndim > 4 and tonumber(v[4]) or nil,
+    [5] = ndim > 5 and tonumber(v[5]) or nil,
+    [6] = ndim > 6 and tonumber(v[6]) or nil,
+    [7] = ndim > 7 and tonumber(v[7]) or nil,
+  }, extents_metatable)
+end
+
+function properties.data(a)
+  return pointer(a)
+end
+
+function properties.dtype(a)
+  if a.type == STRUCT then return structs[a.ctype].name end
+  if a.type == C.NMPI_NONE then return "none" end
+  return ffi.string(C.nmpi_dtype_name(a.type))
+end
+
+function properties.size(a)
+  return tonumber(a.length)
+end
+
+function properties.shape(a)
+  return extents(a.ndim, a.extent)
+end
+
+function properties.strides(a)
+  return extents(a.ndim, a.stride)
+end
+
+-- ---- making arrays ----
+
+local function set_extent(a, d, extent, where)
+  if type(extent) ~= "number" or extent % 1 ~= 0 or extent < 0 or extent > 2 ^ 53 then
+    mismatch(where, "shape", "whole extents of at least 0", extent)
+  end
+  status(C.nmpi_array_set_extent(a, d, extent), where)
+end
+
+-- The first index of a list: shapes are read from 0, lists that scripts write from 1.
+local function base_of(list)
+  return rawget(list, 0) ~= nil and 0 or 1
+end
+
+local function length_of(list)
+  return rawget(list, "n") or (base_of(list) == 0 and #list + 1 or #list)
+end
+
+-- Sets the extents of an array that is being made, and returns how many there are.
+local function set_shape(a, shape, where, allow_rest)
+  if type(shape) == "number" then shape = { shape } end
+  if type(shape) ~= "table" then mismatch(where, "shape", "a number or a list of numbers", shape) end
+  local base, ndim = base_of(shape), length_of(shape)
+  if ndim > MAX_NDIM then
+    raise(where, ("argument 'shape': expected at most %d dimensions, got %d"):format(MAX_NDIM, ndim))
+  end
+  for d = 0, ndim - 1 do
+    local extent = shape[base + d]
+    if allow_rest and extent == -1 then
+      C.nmpi_array_set_extent(a, d, THE_REST)
+    else
+      set_extent(a, d, extent, where)
+    end
+  end
+  return ndim
+end
+
+local function is_fortran(order, where)
+  if order ~= nil and order ~= "C" and order ~= "F" then mismatch(where, "order", "'C' or 'F'", order) end
+  return order == "F" and 1 or 0
+end
+
+-- Storage is not the garbage collector's own memory: it must be told when much of it has been made.
+local function collect()
+  collectgarbage()
+  C.nmpi_memory_settle()
+end
+
+local function create(a, description, ndim, fortran, zero, where)
+  if C.nmpi_memory_pressure() ~= 0 then collect() end
+  local code = C.nmpi_array_create(a, description.code, description.itemsize, description.ctype, ndim, fortran, zero)
+  if code ~= 0 then
+    collect()
+    code = C.nmpi_array_create(a, description.code, description.itemsize, description.ctype, ndim, fortran, zero)
+  end
+  status(code, where)
+  return a
+end
+
+local function new(shape, dtype_name, order, zero, where)
+  local a = array_ct()
+  local ndim = set_shape(a, shape, where)
+  return create(a, dtype.resolve(dtype_name, where), ndim, is_fortran(order, where), zero, where)
+end
+
+-- The description of an array's dtype.
+local function description_of(a)
+  return a.type == STRUCT and structs[a.ctype] or dtype.resolve(a.dtype)
+end
+
+local arrays = {}
+
+--- A new array of zeros.
+-- @param shape an extent, or a list of 0 to 8 extents; a list of none makes a 0-d array
+-- @tparam[opt="double"] string|ctype dtype
+-- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
+-- @treturn array
+function arrays.zeros(shape, dtype_name, order)
+  return new(shape, dtype_name, order, 1, "zeros")
+end
+
+--- A new array whose elements are undefined.
+-- @param shape an extent, or a list of 0 to 8 extents
+-- @tparam[opt="double"] string|ctype dtype
+-- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
+-- @treturn array
+function arrays.empty(shape, dtype_name, order)
+  return new(shape, dtype_name, order, 0, "empty")
+end
+
+-- The extents of a nested list, after its first elements, and the first leaf.
+local function examine_list(values, structured)
+  local shape, leaf = {}, values
+  while type(leaf) == "table" do
+    if structured and (#leaf == 0 or type(leaf[1]) ~= "table") and #shape > 0 then break end
+    shape[#shape + 1] = #leaf
+    if #leaf == 0 then return shape, nil end
+    leaf = leaf[1]
+  end
+  return shape, leaf
+end
+
+local function dtype_of_leaf(leaf)
+  if type(leaf) == "boolean" then return "bool" end
+  if type(leaf) == "cdata" then
+    local known = dtype.of_ctype(typeof(leaf))
+    if known then return known.name end
+  end
+  return "double"
+end
+
+local function fill_from_list(a, values, d, position, where)
+  if d == a.ndim then
+    if type(values) ~= "number" then values = element(a, values, where) end
+    pointer(a)[position] = values
+    return position + 1
+  end
+  local extent = tonumber(a.extent[d])
+  if type(values) ~= "table" or #values ~= extent then
+    raise(where, ("argument 'values': expected lists of %d at depth %d, got %s"):format(extent, d + 1,
+      type(values) == "table" and ("one of %d"):format(#values) or check.describe(values)))
+  end
+  for i = 1, extent do position = fill_from_list(a, values[i], d + 1, position, where) end
+  return position
+end
+
+--- A new array from values.
+-- @param values a (nested) list; a number, boolean or cdata number for a 0-d array; a string for a 1-d array of char,
+-- a byte an element; or an array, which is copied
+-- @tparam[opt] string|ctype dtype by default what the first value is: "double", "bool", "char", or the cdata's type
+-- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
+-- @treturn array
+function arrays.array(values, dtype_name, order)
+  local fortran = is_fortran(order, "array")
+  if istype(array_ct, values) then
+    local a = new(values.shape, dtype_name or description_of(values).name, order, 0, "array")
+    status(C.nmpi_array_assign(a, values), "array")
+    return a
+  end
+  if type(values) == "string" then
+    local a = new(#values, dtype_name or "char", order, 0, "array")
+    if a.itemsize ~= 1 then mismatch("array", "dtype", "a dtype of one byte for a string", dtype_name) end
+    ffi.copy(a.p.any, values, #values)
+    return a
+  end
+  local kind = type(values)
+  if kind ~= "table" and kind ~= "number" and kind ~= "boolean" and kind ~= "cdata" then
+    mismatch("array", "values", "a list, a number, a string or an array", values)
+  end
+  local description = dtype_name ~= nil and dtype.resolve(dtype_name, "array")
+  local shape, leaf = examine_list(values, description and description.code >= C.NMPI_FLOAT_INT)
+  local a = new(shape, dtype_name or dtype_of_leaf(leaf), "C", 1, "array")
+  if a.length > 0 then fill_from_list(a, values, 0, 0, "array") end
+  return fortran == 1 and a:copy "F" or a
+end
+
+local function set_strides(a, strides, ndim, where)
+  if type(strides) == "number" then strides = { strides } end
+  if type(strides) ~= "table" then mismatch(where, "strides", "a number or a list of numbers", strides) end
+  local base = base_of(strides)
+  if length_of(strides) ~= ndim then
+    raise(where, ("argument 'strides': expected %d, got %d"):format(ndim, length_of(strides)))
+  end
+  for d = 0, ndim - 1 do
+    status(C.nmpi_array_set_stride(a, d, integer(strides[base + d], where, "strides")), where)
+  end
+end
+
+-- The description of what a pointer points to, and whether it is const.
+local function pointee(value)
+  local printed = tostring(typeof(value)):match "^ctype<(.-) ?%*>$"
+  if not printed then return nil end
+  local known, ctype = pcall(typeof, printed)
+  local description
+  if known then description = dtype.of_ctype(ctype) else description = dtype.of_printed(printed) end
+  return description, printed:find "^const " and C.NMPI_READONLY or 0
+end
+
+--- A view of foreign memory, without a copy. The cdata is kept alive as long as any array on it; what a bare pointer
+-- points to is not: that is up to the caller.
+-- @param cdata a raw FFI array (`double[10]`, `double[?]`, `int[3][4]`), or a pointer
+-- @param[opt] shape an extent or a list of extents; for a pointer it must be given. By default the FFI array's own
+-- @tparam[opt] string|ctype dtype by default the type of the FFI array's elements; for `void *` it must be given
+-- @param[opt] strides a number or a list of numbers, in elements; by default row-major
+-- @treturn array
+function arrays.wrap(cdata, shape, dtype_name, strides)
+  if type(cdata) ~= "cdata" or istype(array_ct, cdata) then
+    mismatch("wrap", "cdata", "a raw FFI array or a pointer", cdata)
+  end
+  local known = buffer.type_of(cdata)
+  local bytes, description, flags = -1, nil, 0
+  if known then
+    bytes, description, flags = buffer.bytes_of(cdata, known), known.description, known.flags
+  elseif pcall(cast, "const void *", cdata) and tostring(typeof(cdata)):find "%*>$" then
+    description, flags = pointee(cdata)
+    if shape == nil then
+      mismatch("wrap", "shape", "a count or a shape, since a pointer does not tell it", shape)
+    end
+  else
+    mismatch("wrap", "cdata", "a raw FFI array or a pointer", cdata)
+  end
+  if dtype_name ~= nil then
+    description = dtype.resolve(dtype_name, "wrap")
+  elseif not description then
+    mismatch("wrap", "dtype", "a dtype, since the pointer does not tell it", dtype_name)
+  end
+  if shape == nil then
+    local same = known.description == description and not known.vla
+    shape = same and known.shape or math.floor(bytes / description.itemsize)
+  end
+  local a = array_ct()
+  local ndim = set_shape(a, shape, "wrap")
+  if strides ~= nil then set_strides(a, strides, ndim, "wrap") end
+  status(C.nmpi_array_wrap(a, cdata, bytes, description.code, description.itemsize, description.ctype, ndim,
+    strides ~= nil and 1 or 0, flags or 0), "wrap")
+  anchors[a] = cdata
+  return a
+end
+
+-- ---- views ----
+
+local function share(view, a)
+  if band(a.flags, FOREIGN) ~= 0 then anchors[view] = anchors[a] end
+  return view
+end
+
+local function view_of(a, where)
+  local view = array_ct()
+  status(C.nmpi_array_view(view, a), where)
+  return share(view, a)
+end
+
+-- Applies one range or index to dimension d of a view, and returns the dimension that comes next.
+local function narrow(view, d, range)
+  if type(range) == "number" then
+    status(C.nmpi_array_select(view, d, integer(range, "array:slice", "range")), "array:slice")
+    return d
+  end
+  if range ~= nil then
+    if type(range) ~= "table" then
+      mismatch("array:slice", "range", "{from, to, step}, a number or nil", range)
+    end
+    local from, to, step = range[1], range[2], range[3]
+    local n = tonumber(view.extent[d])
+    if step == nil then step = 1 end
+    integer(step, "array:slice", "range")
+    if from == nil then from = step > 0 and 0 or n - 1 end
+    if to == nil then to = step > 0 and n or -n - 1 end
+    if n == 0 and step < 0 then from, to, step = 0, 0, 1 end
+    status(C.nmpi_array_range(view, d, integer(from, "array:slice", "range"), integer(to, "array:slice", "range"),
+      step), "array:slice")
+  end
+  return d + 1
+end
+
+--- A view of a part.
+-- @param ... for each dimension a range `{from, to, step}` (half-open, negative bounds count from the end; what is left
+-- out means all), a number (drops the dimension) or nil (all); dimensions not named are taken whole
+-- @treturn array a view
+-- @function array:slice
+-- @usage a:slice({1, -1}, 3)      -- column 3 without its ends
+-- a:slice({nil, nil, -1})   -- the rows in reverse
+function methods.slice(a, r1, r2, r3, r4, r5, r6, r7, r8, r9)
+  local view = view_of(a, "array:slice")
+  local given = r9 ~= nil and 9 or r8 ~= nil and 8 or r7 ~= nil and 7 or r6 ~= nil and 6 or r5 ~= nil and 5
+    or r4 ~= nil and 4 or r3 ~= nil and 3 or r2 ~= nil and 2 or r1 ~= nil and 1 or 0
+  if given > a.ndim then
+    raise("array:slice", ("expected at most %d ranges for the shape %s, got %d"):format(a.ndim, tostring(a.shape),
+      given))
+  end
+  local d = 0
+  if given > 0 then d = narrow(view, d, r1) end
+  if given > 1 then d = narrow(view, d, r2) end
+  if given > 2 then d = narrow(view, d, r3) end
+  if given > 3 then d = narrow(view, d, r4) end
+  if given > 4 then d = narrow(view, d, r5) end
+  if given > 5 then d = narrow(view, d, r6) end
+  if given > 6 then d = narrow(view, d, r7) end
+  if given > 7 then narrow(view, d, r8) end
+  return view
+end
+
+local function select_at(a, d, i, where)
+  if a.ndim ~= 2 then
+    raise(where, ("expected an array of 2 dimensions, got shape %s"):format(tostring(a.shape)))
+  end
+  local view = view_of(a, where)
+  status(C.nmpi_array_select(view, d, integer(i, where, "index")), where)
+  return view
+end
+
+--- Row i of a 2-d array.
+-- @int i negative: from the end
+-- @treturn array a 1-d view
+-- @function array:row
+function methods.row(a, i)
+  return select_at(a, 0, i, "array:row")
+end
+
+--- Column j of a 2-d array.
+-- @int j negative: from the end
+-- @treturn array a 1-d view
+-- @function array:col
+function methods.col(a, j)
+  return select_at(a, 1, j, "array:col")
+end
+
+--- The array with its dimensions reversed.
+-- @treturn array a view
+-- @function array:transpose
+function methods.transpose(a)
+  local view = view_of(a, "array:transpose")
+  C.nmpi_array_transpose(view)
+  return view
+end
+
+--- The same elements, in row-major order, under another shape.
+-- @param shape an extent or a list of extents; one may be -1: what is left
+-- @treturn array a view where strides can do it, else a copy
+-- @function array:reshape
+function methods.reshape(a, shape)
+  local view = array_ct()
+  local ndim = set_shape(view, shape, "array:reshape", true)
+  local code = C.nmpi_array_reshape(view, a, ndim)
+  if code == 1 then
+    local copy = a:copy()
+    return view_of(copy, "array:reshape"):reshape(shape)
+  end
+  status(code, "array:reshape")
+  return share(view, a)
+end
+
+--- All elements, in row-major order, in one dimension.
+-- @treturn array a view where strides can do it, else a copy
+-- @function array:flatten
+function methods.flatten(a)
+  return a:reshape(-1)
+end
+
+-- ---- whole arrays ----
+
+--- A copy with storage of its own.
+-- @string[opt="C"] order "C" or "F"
+-- @treturn array
+-- @function array:copy
+function methods.copy(a, order)
+  local copy = array_ct()
+  for d = 0, a.ndim - 1 do C.nmpi_array_set_extent(copy, d, a.extent[d]) end
+  pointer(a)
+  create(copy, description_of(a), a.ndim, is_fortran(order, "array:copy"), 0, "array:copy")
+  status(C.nmpi_array_assign(copy, a), "array:copy")
+  return copy
+end
+
+-- One element of each dtype, for fill.
+local values = {}
+
+local function value_array(a)
+  local key = a.type == STRUCT and -a.ctype or a.type
+  if not values[key] then values[key] = new({}, description_of(a).name, "C", 1, "array:fill") end
+  return values[key]
+end
+
+--- Sets every element.
+-- @param x the value, as for `array:set`
+-- @treturn array the array itself
+-- @function array:fill
+function methods.fill(a, x)
+  pointer(a)
+  local value = value_array(a)
+  if type(x) ~= "number" then x = element(a, x, "array:fill") end
+  pointer(value)[0] = x
+  status(C.nmpi_array_fill(a, value), "array:fill")
+  return a
+end
+
+--- Copies elements from another array of the same shape, converted to this one's dtype as C converts. The two may
+-- overlap.
+-- @tparam array b a raw FFI array will do
+-- @treturn array the array itself
+-- @function array:assign
+function methods.assign(a, b)
+  if type(b) == "number" then return a:fill(b) end
+  status(C.nmpi_array_assign(a, buffer.send(b, "array:assign", "b")), "array:assign")
+  return a
+end
+
+local function to_table(a, d, position)
+  if d == a.ndim then
+    local value = pointer(a)[position]
+    return a.type >= C.NMPI_FLOAT_INT and typeof(value)(value) or value
+  end
+  local list = {}
+  for i = 0, tonumber(a.extent[d]) - 1 do
+    list[i + 1] = to_table(a, d + 1, position + i * a.stride[d])
+  end
+  return list
+end
+
+--- The elements as (nested) Lua lists.
+-- @return a list; for a 0-d array its element
+-- @function array:totable
+function methods.totable(a)
+  pointer(a, "array:totable")
+  return to_table(a, 0, 0)
+end
+
+--- The text of a char array; any other array as `tostring` prints it.
+-- @treturn string
+-- @function array:tostring
+function methods.tostring(a)
+  if a.dtype ~= "char" then return tostring(a) end
+  local copy = a:is_contiguous() and a or a:copy()
+  return ffi.string(copy.p.ch, copy.length)
+end
+
+--- Whether the elements lie in memory without gaps.
+-- @string[opt="C"] order in which order: "C" or "F"
+-- @treturn boolean
+-- @function array:is_contiguous
+function methods.is_contiguous(a, order)
+  pointer(a, "array:is_contiguous")
+  return C.nmpi_array_is_contiguous(a, is_fortran(order, "array:is_contiguous")) ~= 0
+end
+
+--- Gives the storage back now rather than at the garbage collector's leisure. Other views of it keep it; this array
+-- cannot be used any more. Freeing twice is harmless.
+-- @function array:free
+function methods.free(a)
+  C.nmpi_array_release(a)
+  anchors[a] = nil
+end
+
+ffi.metatype(array_ct, {
+  __index = get_index,
+  __newindex = set_index,
+  __len = function(a)
+    if a.ndim == 0 then raise("array", "an array of 0 dimensions has no length") end
+    return tonumber(a.extent[0])
+  end,
+  __tostring = function(a)
+    if a.type == C.NMPI_NONE then
+      return band(a.flags, C.NMPI_IN_PLACE) ~= 0 and "nmpi.IN_PLACE" or "nmpi array (freed)"
+    end
+    return require("nmpi.format")(a)
+  end,
+  __gc = C.nmpi_array_release,
+})
+
+return arrays

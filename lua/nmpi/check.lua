@@ -1,0 +1,107 @@
+-- SPDX-License-Identifier: MIT
+-- Raises every error that is a mistake of the caller, and checks plain arguments.
+
+local ffi = require "ffi"
+local bit = require "bit"
+local C = require("nmpi.lib").core
+
+local type, tostring, tonumber = type, tostring, tonumber
+local tobit = bit.tobit
+local istype, typeof = ffi.istype, ffi.typeof
+
+local array_ct = typeof "nmpi_array"
+local comm_ct = typeof "nmpi_comm *"
+local op_ct = typeof "nmpi_op *"
+local status_ct = typeof "nmpi_status"
+
+local check = {}
+
+local here = debug.getinfo(1, "S").source:match "^(.*)check%.lua$"
+
+-- The level, as seen from the caller of this function, of the first Lua frame outside nmpi.
+local function user_level()
+  local level = 2
+  while true do
+    local frame = debug.getinfo(level, "S")
+    if not frame then return 0 end
+    if frame.what ~= "C" and frame.source:sub(1, #here) ~= here then return level - 1 end
+    level = level + 1
+  end
+end
+
+--- Raises an error at the line that called into nmpi.
+function check.raise(where, message)
+  error("nmpi." .. where .. ": " .. message, user_level())
+end
+
+local raise = check.raise
+
+--- A value in an error message.
+function check.describe(value)
+  if istype(array_ct, value) then
+    if value.type == C.NMPI_NONE then return "an array that has been freed" end
+    return ("an array of %s, shape %s"):format(value.dtype, tostring(value.shape))
+  end
+  local kind = type(value)
+  if kind == "string" then return ("the string %q"):format(value) end
+  if kind == "cdata" then return "cdata of type " .. tostring(typeof(value)):match "^ctype<(.*)>$" end
+  if kind == "table" or kind == "function" then return "a " .. kind end
+  return tostring(value)
+end
+
+--- Raises "argument 'name': expected this, got that".
+function check.mismatch(where, argument, expected, value)
+  raise(where, ("argument '%s': expected %s, got %s"):format(argument, expected, check.describe(value)))
+end
+
+local mismatch = check.mismatch
+
+--- A status from the core: an argument error is raised, everything else returned.
+function check.status(code, where)
+  if code < 0 then raise(where, ffi.string(C.nmpi_error_message())) end
+  return code
+end
+
+--- A whole number that fits a C int.
+function check.int(value, where, argument)
+  if type(value) ~= "number" or tobit(value) ~= value then
+    mismatch(where, argument, "a whole number", value)
+  end
+  return value
+end
+
+--- A whole number that a double holds exactly; int64 cdata will do.
+function check.integer(value, where, argument)
+  local number = value
+  if type(value) == "cdata" then number = tonumber(value) end
+  if type(number) ~= "number" or number % 1 ~= 0 or number > 2 ^ 53 or number < -2 ^ 53 then
+    mismatch(where, argument, "a whole number", value)
+  end
+  return number
+end
+
+--- A communicator, or nil.
+function check.comm(value, where)
+  if value ~= nil and not istype(comm_ct, value) then
+    mismatch(where, "comm", "a communicator", value)
+  end
+  return value
+end
+
+--- An operator, or nil.
+function check.op(value, where)
+  if value ~= nil and not istype(op_ct, value) then
+    mismatch(where, "op", "an operator such as SUM", value)
+  end
+  return value
+end
+
+--- An mpi.status(), or nil.
+function check.info(value, where)
+  if value ~= nil and not istype(status_ct, value) then
+    mismatch(where, "info", "an mpi.status()", value)
+  end
+  return value
+end
+
+return check

@@ -1,0 +1,78 @@
+-- SPDX-License-Identifier: MIT
+--- Collective communication: every rank of the communicator calls the routine.
+-- @module nmpi.coll
+
+local C = require("nmpi.lib").core
+local buffer = require "nmpi.buffer"
+local check = require "nmpi.check"
+
+local type = type
+local int, communicator, operator, status = check.int, check.comm, check.op, check.status
+local send_buffer, recv_buffer = buffer.send, buffer.recv
+local send_number, recv_number = buffer.send_number, buffer.recv_number
+local received_number = buffer.received_number
+
+local coll = {
+  --- As `senddata` of a reduction: the data is in `recvdata`, and the result takes its place.
+  IN_PLACE = buffer.IN_PLACE,
+}
+
+--- Waits until every rank has called it (MPI_Barrier).
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+function coll.barrier(comm)
+  return status(C.nmpi_barrier(communicator(comm, "barrier")), "barrier")
+end
+
+--- Copies the root's data to every rank (MPI_Bcast).
+-- @tparam array data of the same dtype and size on every rank
+-- @int[opt=0] root
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+function coll.bcast(data, root, comm)
+  return status(C.nmpi_bcast(recv_buffer(data, "bcast", "data"), int(root or 0, "bcast", "root"),
+    communicator(comm, "bcast")), "bcast")
+end
+
+--- Combines the data of all ranks, element by element, on the root (MPI_Reduce).
+-- @tparam array|number senddata a number counts as one double; on the root `mpi.IN_PLACE` takes it from `recvdata`
+-- @tparam array recvdata of the dtype and size of `senddata`, without overlap; off the root it may be nil
+-- @tparam[opt=SUM] op op
+-- @int[opt=0] root
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+function coll.reduce(senddata, recvdata, op, root, comm)
+  if type(senddata) == "number" then senddata = send_number(senddata) end
+  return status(C.nmpi_reduce(send_buffer(senddata, "reduce", "senddata"),
+    recv_buffer(recvdata, "reduce", "recvdata"), operator(op, "reduce"), int(root or 0, "reduce", "root"),
+    communicator(comm, "reduce")), "reduce")
+end
+
+local function allreduce_number(number, op, comm)
+  local code = status(C.nmpi_allreduce(send_number(number), recv_number, operator(op, "allreduce"),
+    communicator(comm, "allreduce")), "allreduce")
+  return code, received_number()
+end
+
+--- Combines the data of all ranks, element by element, on every rank (MPI_Allreduce).
+--
+-- With a number in place of both arrays, `mpi.allreduce(number, op, comm)`, it is reduced as a double and the
+-- result is returned.
+-- @tparam array|number senddata a number counts as one double; `mpi.IN_PLACE` takes it from `recvdata`
+-- @tparam array recvdata of the dtype and size of `senddata`, without overlap
+-- @tparam[opt=SUM] op op
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn[opt] number the result, for a number
+-- @usage local status, total = mpi.allreduce(part, mpi.SUM)
+function coll.allreduce(senddata, recvdata, op, comm)
+  if type(senddata) == "number" then
+    if not buffer.is_buffer(recvdata) then return allreduce_number(senddata, recvdata, op) end
+    senddata = send_number(senddata)
+  end
+  return status(C.nmpi_allreduce(send_buffer(senddata, "allreduce", "senddata"),
+    recv_buffer(recvdata, "allreduce", "recvdata"), operator(op, "allreduce"),
+    communicator(comm, "allreduce")), "allreduce")
+end
+
+return coll

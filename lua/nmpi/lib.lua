@@ -1,0 +1,194 @@
+-- SPDX-License-Identifier: MIT
+-- Finds the MPI library that fits the launcher, loads it and the core of its ABI, and checks both.
+
+local ffi = require "ffi"
+local cdef = require "nmpi.cdef"
+
+local getenv = os.getenv
+
+local SONAMES = ({
+  Linux = { mpich = { "libmpi.so.12", "libmpich.so.12" }, openmpi = { "libmpi.so.40" } },
+  OSX = { mpich = { "libmpi.12.dylib", "libmpich.12.dylib" }, openmpi = { "libmpi.40.dylib" } },
+})[ffi.os] or error("nmpi: expected Linux or macOS, found " .. ffi.os, 0)
+
+-- Launchers by the variables they set, most telling first. Those without an ABI start programs of any.
+local LAUNCHERS = {
+  { name = "Open MPI's mpiexec", abi = "openmpi", size = "OMPI_COMM_WORLD_SIZE", rank = "OMPI_COMM_WORLD_RANK" },
+  { name = "Intel MPI's mpiexec", abi = "mpich", mark = "I_MPI_HYDRA_TOPOLIB", size = "PMI_SIZE", rank = "PMI_RANK" },
+  { name = "MPICH's mpiexec", abi = "mpich", mark = "MPI_LOCALNRANKS", size = "PMI_SIZE", rank = "PMI_RANK" },
+  { name = "Slurm's srun", size = "SLURM_STEP_NUM_TASKS", rank = "SLURM_PROCID" },
+  { name = "a PMI launcher", abi = "mpich", size = "PMI_SIZE", rank = "PMI_RANK" },
+  { name = "a PMIx launcher", mark = "PMIX_RANK", rank = "PMIX_RANK" },
+}
+
+local TITLES = { mpich = "MPICH, Intel MPI or MVAPICH", openmpi = "Open MPI" }
+
+local function fail(format, ...)
+  error("nmpi: " .. format:format(...), 0)
+end
+
+-- ---- declarations ----
+
+if not pcall(ffi.typeof, "nmpi_array") then
+  ffi.cdef(cdef.declarations)
+  ffi.cdef [[
+    int nmpi_probe_version(char *version, int *length) __asm__("MPI_Get_library_version");
+    void *dlopen(const char *path, int flags);
+  ]]
+end
+
+-- ---- what is there ----
+
+local function launcher_in_use()
+  for _, launcher in ipairs(LAUNCHERS) do
+    if getenv(launcher.mark or launcher.size) then
+      return {
+        name = launcher.name, abi = launcher.abi,
+        size = tonumber(launcher.size and getenv(launcher.size) or nil),
+        rank = tonumber(getenv(launcher.rank) or nil),
+      }
+    end
+  end
+end
+
+-- What an MPI library says of itself, or nil if the namespace holds none.
+local function version_in(namespace)
+  local found, version = pcall(function()
+    local text, length = ffi.new("char[?]", 16384), ffi.new "int[1]"
+    namespace.nmpi_probe_version(text, length)
+    return ffi.string(text)
+  end)
+  return found and version or nil
+end
+
+local function abi_of(version)
+  if version:find "Open MPI" then return "openmpi" end
+  if version:find "MPICH" or version:find "Intel" or version:find "MVAPICH" then return "mpich" end
+  fail("the MPI library in use is of an ABI that nmpi does not know: %s", version)
+end
+
+local function first_line(text)
+  return (text:match "^[^\n]*")
+end
+
+-- ---- loading ----
+
+local function load_global(path)
+  local loaded, namespace = pcall(ffi.load, path, true)
+  if loaded then return namespace end
+  return nil, namespace
+end
+
+-- Loads the library of an ABI by its usual names, from the loader's path and from where it was at build time.
+local function load_abi(abi)
+  local reasons = {}
+  for _, directory in ipairs { "", (cdef.libdirs[abi] or "") .. "/" } do
+    for _, soname in ipairs(SONAMES[abi]) do
+      local namespace, reason = load_global(directory .. soname)
+      if namespace then return namespace end
+      reasons[#reasons + 1] = reason
+    end
+  end
+  return nil, table.concat(reasons, "; ")
+end
+
+-- The ABI of a library that some other part of the process has loaded, if any.
+local function abi_in_process()
+  local version = version_in(ffi.C)
+  if version then return abi_of(version) end
+  local RTLD_LAZY, RTLD_NOLOAD = 1, ffi.os == "OSX" and 0x10 or 4
+  for abi, sonames in pairs(SONAMES) do
+    for _, soname in ipairs(sonames) do
+      if ffi.C.dlopen(soname, RTLD_LAZY + RTLD_NOLOAD) ~= nil then return abi end
+    end
+  end
+end
+
+local function core_path(abi)
+  return package.searchpath("nmpi.core_" .. abi, package.cpath)
+end
+
+local function built_abis()
+  return table.concat(cdef.abis, ", ")
+end
+
+-- An ABI that something asked for by name: it must have a core and a library.
+local function load_wanted(abi, why)
+  if not core_path(abi) then
+    fail("%s needs a core for the ABI '%s' (%s), but this nmpi was built for: %s. Rebuild it with "
+      .. "-Dmpi=%s, or set NMPI_MPI to choose another MPI and use that MPI's launcher.",
+      why, abi, TITLES[abi], built_abis(), abi)
+  end
+  local namespace, reason = load_abi(abi)
+  if not namespace then
+    fail("%s needs %s, but no library of that ABI could be loaded: %s. Install it, put it on "
+      .. "LD_LIBRARY_PATH, or set NMPI_LIBMPI to its path.", why, TITLES[abi], reason)
+  end
+  return namespace, abi
+end
+
+local function load_path(path)
+  local namespace, reason = load_global(path)
+  if not namespace then fail("NMPI_LIBMPI=%s could not be loaded: %s.", path, reason) end
+  local version = version_in(namespace)
+  if not version then fail("NMPI_LIBMPI=%s is not an MPI library: it has no MPI_Get_library_version.", path) end
+  local abi, wanted = abi_of(version), getenv "NMPI_MPI"
+  if wanted and wanted ~= abi then
+    fail("NMPI_MPI=%s and NMPI_LIBMPI=%s contradict each other: that library is %s, of the ABI '%s'. "
+      .. "Unset one of them.", wanted, path, first_line(version), abi)
+  end
+  if not core_path(abi) then
+    fail("NMPI_LIBMPI=%s is %s and needs a core for the ABI '%s', but this nmpi was built for: %s.",
+      path, first_line(version), abi, built_abis())
+  end
+  return namespace, abi
+end
+
+local function load_default()
+  local reasons = {}
+  for _, abi in ipairs(cdef.abis) do
+    local namespace, reason = load_abi(abi)
+    if namespace and core_path(abi) then return namespace, abi end
+    reasons[#reasons + 1] = reason
+  end
+  fail("no MPI library could be loaded: %s. Install MPICH or Open MPI, or set NMPI_LIBMPI to the "
+    .. "path of an MPI library.", table.concat(reasons, "; "))
+end
+
+local function load_mpi(launcher)
+  local path, wanted = getenv "NMPI_LIBMPI", getenv "NMPI_MPI"
+  if path then return load_path(path) end
+  if wanted then
+    if not SONAMES[wanted] then fail("NMPI_MPI=%s is no ABI: expected mpich or openmpi.", wanted) end
+    return load_wanted(wanted, "NMPI_MPI=" .. wanted)
+  end
+  local present = abi_in_process()
+  if present then return load_wanted(present, "the MPI library already in this process") end
+  if launcher and launcher.abi then return load_wanted(launcher.abi, launcher.name) end
+  return load_default()
+end
+
+local function load_core(abi)
+  local path, reason = core_path(abi)
+  if not path then
+    fail("the core 'nmpi.core_%s' is not on package.cpath:%s\nSet LUA_CPATH.", abi, reason)
+  end
+  local loaded, core = pcall(ffi.load, path)
+  if not loaded then fail("%s could not be loaded: %s", path, core) end
+  local signed, signature = pcall(function() return ffi.string(core.nmpi_signature()) end)
+  if not signed or signature ~= cdef.signature then
+    fail("%s was built as %s, but the Lua files are of %s. Rebuild and reinstall nmpi.",
+      path, signed and signature or "something else", cdef.signature)
+  end
+  return core
+end
+
+local launcher = launcher_in_use()
+local library, abi = load_mpi(launcher)
+
+return {
+  version = cdef.version,
+  launcher = launcher,
+  library = library, -- a namespace that is collected unloads its library
+  core = load_core(abi),
+}

@@ -1,0 +1,13 @@
+-- SPDX-License-Identifier: MIT
+--- Settings that must be made before the first `require "nmpi"`. The environment comes first.
+-- @module nmpi.rc
+-- @usage require("nmpi.rc").thread_level = "funneled"
+-- local mpi = require "nmpi"
+
+return {
+  --- What MPI_Init_thread is asked for: "single", "funneled", "serialized" or "multiple" (default).
+  -- NMPI_THREAD_LEVEL overrides it.
+  thread_level = "multiple",
+  --- Check every element access of arrays against their bounds (default false). NMPI_DEBUG=1 overrides it.
+  debug = false,
+}
