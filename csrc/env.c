@@ -4,8 +4,12 @@
 #define _GNU_SOURCE /* dladdr, on_exit */
 #endif
 #include <dlfcn.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -16,6 +20,8 @@ static bool ours;         /* and was the one to initialise MPI */
 static pid_t init_pid;    /* a forked child must leave MPI alone */
 static int tag_ub = 32767; /* the least that the standard allows */
 static int provided_level = MPI_THREAD_SINGLE;
+static double clock_offset; /* MPI_Wtime's zero in the system's monotonic seconds */
+static double clock_tick;
 static char processor_name[MPI_MAX_PROCESSOR_NAME];
 
 const char *nmpi_signature(void) {
@@ -76,6 +82,9 @@ int nmpi_finalize(void) {
 static void leave(int status) {
   if (getpid() != init_pid || nmpi_finalized()) return;
   if (status != 0) {
+    /* MPI_Abort loses what is still in buffers: ours, and what MPICH's launcher has not yet read. */
+    fflush(NULL);
+    poll(NULL, 0, 50);
     nmpi_abort(status);
   } else if (ours) {
     nmpi_finalize();
@@ -117,6 +126,12 @@ void nmpi_exit_status(int status) {
 
 #endif
 
+static double monotonic_seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 /* Open MPI 4.1 lets a message that is longer than the receive buffer overrun it when the data is fetched by RDMA
  * (ob1's RGET protocol: messages to oneself, and between processes through CMA) and reports the truncation only
  * then. Without RDMA nothing is written beyond the buffer. Whoever sets the variable decides otherwise. */
@@ -124,6 +139,19 @@ static void prevent_overruns(void) {
 #ifdef OPEN_MPI
   setenv("OMPI_MCA_pml_ob1_max_rdma_per_request", "0", 0);
 #endif
+}
+
+/* The luajit command's handler for Ctrl-C is heeded by interpreted code only, so that a compiled loop would go on
+ * for ever. In a parallel job, where the launcher passes Ctrl-C on, the default action is the right one. */
+static void let_interrupts_kill(void) {
+  struct sigaction action;
+  Dl_info info;
+  if (sigaction(SIGINT, NULL, &action) != 0 || (action.sa_flags & SA_SIGINFO) != 0) return;
+  if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) return;
+  if (dladdr((void *)(uintptr_t)action.sa_handler, &info) == 0 || info.dli_fname == NULL) return;
+  const char *slash = strrchr(info.dli_fname, '/');
+  const char *program = slash != NULL ? slash + 1 : info.dli_fname;
+  if (strncmp(program, "luajit", strlen("luajit")) == 0) signal(SIGINT, SIG_DFL);
 }
 
 int nmpi_init(int thread_level) {
@@ -147,8 +175,11 @@ int nmpi_init(int thread_level) {
   MPI_Get_processor_name(processor_name, &length);
   MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &value, &found);
   if (found) tag_ub = *value;
+  clock_offset = MPI_Wtime() - monotonic_seconds();
+  clock_tick = MPI_Wtick();
   comm_init();
   op_init();
+  if (nmpi_comm_size(NULL) > 1) let_interrupts_kill();
   return NMPI_SUCCESS;
 }
 
@@ -158,12 +189,13 @@ int nmpi_query_thread(void) {
   return provided_level >= MPI_THREAD_FUNNELED ? 1 : 0;
 }
 
+/* After MPI_Finalize, where MPI_Wtime is not allowed, the system's clock goes on from where MPI's was. */
 double nmpi_wtime(void) {
-  return MPI_Wtime();
+  return nmpi_finalized() ? monotonic_seconds() + clock_offset : MPI_Wtime();
 }
 
 double nmpi_wtick(void) {
-  return MPI_Wtick();
+  return clock_tick;
 }
 
 int nmpi_any_source(void) {

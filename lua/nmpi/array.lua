@@ -27,7 +27,7 @@ local dtype = require "nmpi.dtype"
 local rc = require "nmpi.rc"
 local C = lib.core
 
-local type, tonumber, tostring, rawget, setmetatable = type, tonumber, tostring, rawget, setmetatable
+local type, tonumber, tostring, setmetatable = type, tonumber, tostring, setmetatable
 local cast, istype, typeof, band = ffi.cast, ffi.istype, ffi.typeof, bit.band
 local collectgarbage = collectgarbage
 
@@ -46,16 +46,17 @@ local anchors = setmetatable({}, { __mode = "k" })
 
 -- ---- elements ----
 
--- The member of the union `p` for each dtype.
-local FIELD = {}
+-- The name of each dtype, and the member of the union `p` that points to it.
+local NAME, FIELD = {}, {}
 for code = 1, C.NMPI_DTYPE_COUNT - 1 do
+  NAME[code] = ffi.string(C.nmpi_dtype_name(code))
   if code ~= STRUCT then FIELD[code] = ffi.string(C.nmpi_dtype_field(code)) end
 end
 
 local function pointer(a, where)
   local field = FIELD[a.type]
   if field then return a.p[field] end
-  if a.type == STRUCT then return cast(structs[a.ctype].pointer, a.p.any) end
+  if a.type == STRUCT then return (cast(structs[a.ctype].pointer, a.p.any)) end
   return raise(where or "array", "the array has no storage: it has been freed")
 end
 
@@ -94,7 +95,7 @@ local function get_index(a, key)
   local method = methods[key]
   if method then return method end
   local property = properties[key]
-  if property then return property(a) end
+  if property then return (property(a)) end
   if type(key) == "cdata" and tonumber(key) then return get_index(a, tonumber(key)) end
   return raise("array", ("an array has no field '%s'"):format(tostring(key)))
 end
@@ -221,36 +222,38 @@ end
 
 -- ---- properties ----
 
--- Shapes and strides: tables from 0 to ndim - 1, made anew by each access (and never made where a compiled trace
--- reads single entries).
-local extents_metatable = {
-  __index = function(_, d) return raise("array", "there is no dimension " .. check.describe(d)) end,
+-- Shapes and strides: copies, indexed from 0 to ndim - 1, which a compiled trace never makes where it reads single
+-- entries.
+local extents_ct = ffi.metatype("struct { int64_t v[8]; int32_t n; }", {
+  __index = function(e, d)
+    if type(d) ~= "number" or d % 1 ~= 0 or d < 0 or d >= e.n then
+      raise("array", "there is no dimension " .. check.describe(d))
+    end
+    return (tonumber(e.v[d]))
+  end,
   __newindex = function() raise("array", "the shape and strides of an array cannot be set; see reshape") end,
-  __len = function(t) return rawget(t, "n") end,
-  __tostring = function(t)
+  __len = function(e) return e.n end,
+  __tostring = function(e)
     local parts = {}
-    for d = 0, t.n - 1 do parts[d + 1] = ("%d"):format(t[d]) end
-    return "(" .. table.concat(parts, ", ") .. (t.n == 1 and ",)" or ")")
+    for d = 0, e.n - 1 do parts[d + 1] = ("%d"):format(e[d]) end
+    return "(" .. table.concat(parts, ", ") .. (e.n == 1 and ",)" or ")")
   end,
-  __eq = function(s, t)
-    local same = s.n == t.n
-    for d = 0, s.n - 1 do same = same and s[d] == t[d] end
-    return same
+  __eq = function(e, f)
+    if not istype(e, f) or e.n ~= f.n then return false end
+    for d = 0, e.n - 1 do
+      if e.v[d] ~= f.v[d] then return false end
+    end
+    return true
   end,
-}
+})
 
-local function extents(ndim, v)
-  return setmetatable({
-    n = ndim,
-    [0] = ndim > 0 and tonumber(v[0]) or nil,
-    [1] = ndim > 1 and tonumber(v[1]) or nil,
-    [2] = ndim > 2 and tonumber(v[2]) or nil,
-    [3] = ndim > 3 and tonumber(v[3]) or nil,
-    [4] = ndim > 4 and tonumber(v[4]) or nil,
-    [5] = ndim > 5 and tonumber(v[5]) or nil,
-    [6] = ndim > 6 and tonumber(v[6]) or nil,
-    [7] = ndim > 7 and tonumber(v[7]) or nil,
-  }, extents_metatable)
+local function extents(ndim, from)
+  local e = extents_ct()
+  local v = e.v
+  v[0], v[1], v[2], v[3] = from[0], from[1], from[2], from[3]
+  v[4], v[5], v[6], v[7] = from[4], from[5], from[6], from[7]
+  e.n = ndim
+  return e
 end
 
 function properties.data(a)
@@ -260,11 +263,11 @@ end
 function properties.dtype(a)
   if a.type == STRUCT then return structs[a.ctype].name end
   if a.type == C.NMPI_NONE then return "none" end
-  return ffi.string(C.nmpi_dtype_name(a.type))
+  return NAME[a.type]
 end
 
 function properties.size(a)
-  return tonumber(a.length)
+  return (tonumber(a.length))
 end
 
 function properties.shape(a)
@@ -284,20 +287,18 @@ local function set_extent(a, d, extent, where)
   status(C.nmpi_array_set_extent(a, d, extent), where)
 end
 
--- The first index of a list: shapes are read from 0, lists that scripts write from 1.
-local function base_of(list)
-  return rawget(list, 0) ~= nil and 0 or 1
-end
-
-local function length_of(list)
-  return rawget(list, "n") or (base_of(list) == 0 and #list + 1 or #list)
+-- A shape or strides as a script gives them: a number, a list (from 1), or another array's (from 0). Returns what to
+-- index, the index of the first entry and how many there are.
+local function list_of(value, where, argument)
+  if type(value) == "number" then return { value }, 1, 1 end
+  if istype(extents_ct, value) then return value, 0, value.n end
+  if type(value) ~= "table" then mismatch(where, argument, "a number or a list of numbers", value) end
+  return value, 1, #value
 end
 
 -- Sets the extents of an array that is being made, and returns how many there are.
-local function set_shape(a, shape, where, allow_rest)
-  if type(shape) == "number" then shape = { shape } end
-  if type(shape) ~= "table" then mismatch(where, "shape", "a number or a list of numbers", shape) end
-  local base, ndim = base_of(shape), length_of(shape)
+local function set_shape(a, value, where, allow_rest)
+  local shape, base, ndim = list_of(value, where, "shape")
   if ndim > MAX_NDIM then
     raise(where, ("argument 'shape': expected at most %d dimensions, got %d"):format(MAX_NDIM, ndim))
   end
@@ -431,13 +432,9 @@ function arrays.array(values, dtype_name, order)
   return fortran == 1 and a:copy "F" or a
 end
 
-local function set_strides(a, strides, ndim, where)
-  if type(strides) == "number" then strides = { strides } end
-  if type(strides) ~= "table" then mismatch(where, "strides", "a number or a list of numbers", strides) end
-  local base = base_of(strides)
-  if length_of(strides) ~= ndim then
-    raise(where, ("argument 'strides': expected %d, got %d"):format(ndim, length_of(strides)))
-  end
+local function set_strides(a, value, ndim, where)
+  local strides, base, count = list_of(value, where, "strides")
+  if count ~= ndim then raise(where, ("argument 'strides': expected %d, got %d"):format(ndim, count)) end
   for d = 0, ndim - 1 do
     status(C.nmpi_array_set_stride(a, d, integer(strides[base + d], where, "strides")), where)
   end
@@ -713,7 +710,7 @@ ffi.metatype(array_ct, {
   __newindex = set_index,
   __len = function(a)
     if a.ndim == 0 then raise("array", "an array of 0 dimensions has no length") end
-    return tonumber(a.extent[0])
+    return (tonumber(a.extent[0]))
   end,
   __tostring = function(a)
     if a.type == C.NMPI_NONE then

@@ -34,7 +34,7 @@ local uint32_pointer = typeof "const uint32_t *"
 
 local function vla_bytes(vla)
   if vla_length_index then return cast(uint32_pointer, vla)[vla_length_index] end
-  return sizeof(vla)
+  return (sizeof(vla))
 end
 
 -- What is known of a cdata type, by its id; false if it is no array of elements.
@@ -100,8 +100,8 @@ local function resolve(value, where, argument, scratch)
   end
   local description = known.description
   local length = known.vla and vla_bytes(value) / description.itemsize or known.length
-  return C.nmpi_array_borrow(scratch, value, description.code, description.itemsize, description.ctype,
-    length, known.flags)
+  return (C.nmpi_array_borrow(scratch, value, description.code, description.itemsize, description.ctype,
+    length, known.flags))
 end
 
 -- ---- arrays for the core ----

@@ -7,6 +7,7 @@
 
 local ffi = require "ffi"
 local lib = require "nmpi.lib"
+local launcher = require "nmpi.launcher"
 local check = require "nmpi.check"
 local rc = require "nmpi.rc"
 local C = lib.core
@@ -33,7 +34,7 @@ end
 --- The thread level that MPI provides (MPI_Query_thread).
 -- @treturn int `mpi.THREAD_SINGLE`, `mpi.THREAD_FUNNELED`, `mpi.THREAD_SERIALIZED` or `mpi.THREAD_MULTIPLE`
 function env.query_thread()
-  return C.nmpi_query_thread()
+  return (C.nmpi_query_thread())
 end
 
 --- Finalises MPI now (MPI_Finalize), on every rank. Optional: the end of the program does it. Calling it again
@@ -41,7 +42,7 @@ end
 -- end the others.
 -- @treturn int status
 function env.finalize()
-  return C.nmpi_finalize()
+  return (C.nmpi_finalize())
 end
 
 --- Ends the whole job at once (MPI_Abort).
@@ -56,13 +57,13 @@ end
 --- Seconds since some moment in the past, the same for the life of the process (MPI_Wtime).
 -- @treturn number seconds
 function env.wtime()
-  return C.nmpi_wtime()
+  return (C.nmpi_wtime())
 end
 
 --- The resolution of `wtime` (MPI_Wtick).
 -- @treturn number seconds
 function env.wtick()
-  return C.nmpi_wtick()
+  return (C.nmpi_wtick())
 end
 
 --- What is running.
@@ -80,7 +81,7 @@ function env.info()
     standard = ffi.string(C.nmpi_standard_version()),
     path = ffi.string(C.nmpi_library_path()),
     abi = ffi.string(C.nmpi_abi()),
-    launcher = lib.launcher and lib.launcher.name or "none",
+    launcher = launcher.name,
     thread_level = thread_level,
     luajit = jit.version,
     jit = jit.status(),
@@ -101,8 +102,7 @@ local function start()
   if status < 0 then error("nmpi: " .. ffi.string(C.nmpi_error_message()), 0) end
   if status > 0 then error(("nmpi: MPI_Init_thread failed with error %d"):format(status), 0) end
 
-  local launcher, size = lib.launcher, C.nmpi_comm_size(nil)
-  if launcher and launcher.size and launcher.size > 1 and size == 1 then
+  if launcher.size and launcher.size > 1 and C.nmpi_comm_size(nil) == 1 then
     error(("nmpi: %s started %d processes, but %s (%s) knows of only 1: it is the wrong MPI library for "
       .. "this launcher. Unset NMPI_MPI and NMPI_LIBMPI so that nmpi can choose, or start the program with "
       .. "the mpiexec that belongs to this library."):format(launcher.name, launcher.size,

@@ -29,14 +29,14 @@ end
 -- @int status what a routine returned
 -- @treturn string MPI's words for it
 function errors.error_string(status)
-  return ffi.string(C.nmpi_error_string(check.int(status, "error_string", "status")))
+  return (ffi.string(C.nmpi_error_string(check.int(status, "error_string", "status"))))
 end
 
 --- The class that a status belongs to (MPI_Error_class).
 -- @int status what a routine returned
 -- @treturn int one of the error classes, such as `mpi.ERR_TRUNCATE`; `mpi.SUCCESS` for `mpi.SUCCESS`
 function errors.error_class(status)
-  return C.nmpi_error_class(check.int(status, "error_class", "status"))
+  return (C.nmpi_error_class(check.int(status, "error_class", "status")))
 end
 
 return errors

@@ -4,6 +4,7 @@
 -- @module nmpi.host
 
 local ffi, jit = require "ffi", require "jit"
+local launcher = require "nmpi.launcher"
 
 local io, os = io, os
 local traceback, getmetatable = debug.traceback, debug.getmetatable
@@ -25,12 +26,6 @@ usage: nmpi [option ...] [script [argument ...]]
   -              read the script from the standard input
 ]=]
 
-local launchers = {
-  { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE" },
-  { "PMI_RANK", "PMI_SIZE" },
-  { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS" },
-}
-
 -- This process's rank and the job's size, as far as they are known without initialising MPI.
 local function place()
   local ok, rank, size = pcall(function()
@@ -38,10 +33,7 @@ local function place()
     return mpi.rank(), mpi.size()
   end)
   if ok then return rank, size end
-  for _, names in ipairs(launchers) do
-    rank, size = os.getenv(names[1]), os.getenv(names[2])
-    if rank and size then return tonumber(rank), tonumber(size) end
-  end
+  return launcher.rank, launcher.size
 end
 
 -- ---- the end ----
@@ -78,7 +70,7 @@ end
 -- In a single write, so that the lines of several ranks do not mingle.
 local function fail(message)
   local rank, size = place()
-  local where = rank and ("rank %d of %d: "):format(rank, size) or ""
+  local where = rank and size and ("rank %d of %d: "):format(rank, size) or ""
   io.stderr:write("nmpi: " .. where .. message:gsub("^nmpi: ", "") .. "\n")
   finish(1)
 end

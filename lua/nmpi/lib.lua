@@ -3,6 +3,7 @@
 
 local ffi = require "ffi"
 local cdef = require "nmpi.cdef"
+local launcher = require "nmpi.launcher"
 
 local getenv = os.getenv
 
@@ -10,16 +11,6 @@ local SONAMES = ({
   Linux = { mpich = { "libmpi.so.12", "libmpich.so.12" }, openmpi = { "libmpi.so.40" } },
   OSX = { mpich = { "libmpi.12.dylib", "libmpich.12.dylib" }, openmpi = { "libmpi.40.dylib" } },
 })[ffi.os] or error("nmpi: expected Linux or macOS, found " .. ffi.os, 0)
-
--- Launchers by the variables they set, most telling first. Those without an ABI start programs of any.
-local LAUNCHERS = {
-  { name = "Open MPI's mpiexec", abi = "openmpi", size = "OMPI_COMM_WORLD_SIZE", rank = "OMPI_COMM_WORLD_RANK" },
-  { name = "Intel MPI's mpiexec", abi = "mpich", mark = "I_MPI_HYDRA_TOPOLIB", size = "PMI_SIZE", rank = "PMI_RANK" },
-  { name = "MPICH's mpiexec", abi = "mpich", mark = "MPI_LOCALNRANKS", size = "PMI_SIZE", rank = "PMI_RANK" },
-  { name = "Slurm's srun", size = "SLURM_STEP_NUM_TASKS", rank = "SLURM_PROCID" },
-  { name = "a PMI launcher", abi = "mpich", size = "PMI_SIZE", rank = "PMI_RANK" },
-  { name = "a PMIx launcher", mark = "PMIX_RANK", rank = "PMIX_RANK" },
-}
 
 local TITLES = { mpich = "MPICH, Intel MPI or MVAPICH", openmpi = "Open MPI" }
 
@@ -38,18 +29,6 @@ if not pcall(ffi.typeof, "nmpi_array") then
 end
 
 -- ---- what is there ----
-
-local function launcher_in_use()
-  for _, launcher in ipairs(LAUNCHERS) do
-    if getenv(launcher.mark or launcher.size) then
-      return {
-        name = launcher.name, abi = launcher.abi,
-        size = tonumber(launcher.size and getenv(launcher.size) or nil),
-        rank = tonumber(getenv(launcher.rank) or nil),
-      }
-    end
-  end
-end
 
 -- What an MPI library says of itself, or nil if the namespace holds none.
 local function version_in(namespace)
@@ -155,7 +134,7 @@ local function load_default()
     .. "path of an MPI library.", table.concat(reasons, "; "))
 end
 
-local function load_mpi(launcher)
+local function load_mpi()
   local path, wanted = getenv "NMPI_LIBMPI", getenv "NMPI_MPI"
   if path then return load_path(path) end
   if wanted then
@@ -164,7 +143,7 @@ local function load_mpi(launcher)
   end
   local present = abi_in_process()
   if present then return load_wanted(present, "the MPI library already in this process") end
-  if launcher and launcher.abi then return load_wanted(launcher.abi, launcher.name) end
+  if launcher.abi then return load_wanted(launcher.abi, launcher.name) end
   return load_default()
 end
 
@@ -183,12 +162,10 @@ local function load_core(abi)
   return core
 end
 
-local launcher = launcher_in_use()
-local library, abi = load_mpi(launcher)
+local library, abi = load_mpi()
 
 return {
   version = cdef.version,
-  launcher = launcher,
   library = library, -- a namespace that is collected unloads its library
   core = load_core(abi),
 }

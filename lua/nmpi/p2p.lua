@@ -27,7 +27,7 @@ local ANY_SOURCE, ANY_TAG = p2p.ANY_SOURCE, p2p.ANY_TAG
 
 local status_ct = ffi.metatype("nmpi_status", {
   __index = {
-    count = function(info) return tonumber(info.elements) end,
+    count = function(info) return (tonumber(info.elements)) end,
   },
 })
 

@@ -1,0 +1,416 @@
+-- SPDX-License-Identifier: MIT
+-- Which MPI library is loaded, how a program starts, and how it ends. The parent is no MPI process.
+
+local job = require "spec.support.job"
+local getenv = os.getenv
+
+local ABI = getenv "NMPI_TEST_MPI"
+local OTHER = ABI == "mpich" and "openmpi" or "mpich"
+local MPIEXEC = getenv "NMPI_TEST_MPIEXEC"
+local BUILD = getenv "NMPI_TEST_BUILD"
+local PROGRAMS = { "nmpi", "luajit" }
+
+local SONAMES = { mpich = { "libmpich.so.12", "libmpi.so.12" }, openmpi = { "libmpi.so.40" } }
+
+-- A script in a file of its own, gone after the run.
+local function run(program, n, source, options)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(source)
+  file:close()
+  local t = { program = program, n = n, args = { path }, timeout = 60 }
+  for name, value in pairs(options or {}) do t[name] = value end
+  local code, out, err = job.run(t)
+  os.remove(path)
+  return code, out, err, path
+end
+
+local function count(text, what)
+  return select(2, text:gsub(what:gsub("%p", "%%%0"), ""))
+end
+
+local function core_exists(abi)
+  local file = io.open(("%s/lua/nmpi/core_%s.so"):format(BUILD, abi))
+  if file then file:close() end
+  return file ~= nil
+end
+
+-- Lines come in any order.
+local function sorted(text)
+  local lines = {}
+  for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
+  table.sort(lines)
+  return table.concat(lines, "\n")
+end
+
+local WHO = [[
+  local mpi = require "nmpi"
+  local info = mpi.info()
+  io.write(("%s %d %d\n"):format(info.abi, mpi.rank(), mpi.size()))
+]]
+
+describe("the loader", function()
+  for _, program in ipairs(PROGRAMS) do
+    for _, n in ipairs { 1, 3 } do
+      it(("takes the launcher's library for %d ranks under %s"):format(n, program), function()
+        local code, out, err = run(program, n, WHO)
+        local expected = {}
+        for rank = 0, n - 1 do expected[rank + 1] = ("%s %d %d"):format(ABI, rank, n) end
+        assert.are.equal(table.concat(expected, "\n"), sorted(out), err)
+        assert.are.equal(0, code)
+      end)
+    end
+
+    it("obeys NMPI_MPI without a launcher under " .. program, function()
+      local code, out = run(program, nil, WHO, { env = { NMPI_MPI = ABI } })
+      assert.are.equal(ABI .. " 0 1\n", out)
+      assert.are.equal(0, code)
+    end)
+  end
+
+  it("says what it found in mpi.info()", function()
+    local code, out, err = run("nmpi", 2, [[
+      local mpi = require "nmpi"
+      local info = mpi.info()
+      local version = info.abi == "mpich" and "MPICH" or "Open MPI"
+      assert(info.mpi:find(version), info.mpi)
+      assert(info.path:find "libmpi", info.path)
+      assert(info.standard:match "^%d+%.%d+$")
+      assert(info.launcher == (info.abi == "mpich" and "MPICH's mpiexec" or "Open MPI's mpiexec"), info.launcher)
+      assert(info.thread_level == "multiple" and info.luajit == jit.version and info.jit == true)
+      assert(info.rank == mpi.rank() and info.size == 2 and #info.host > 0)
+      assert(info.version == mpi._VERSION)
+    ]])
+    assert.are.equal(0, code, out .. err)
+  end)
+
+  it("loads the library at NMPI_LIBMPI", function()
+    local _, path = run("nmpi", nil, [[print(require("nmpi").info().path)]])
+    local code, out, err = run("nmpi", nil, [[
+      local info = require("nmpi").info()
+      print(info.abi, info.path)
+    ]], { env = { NMPI_MPI = false, NMPI_LIBMPI = path:match "[^\n]+" } })
+    assert.are.equal(ABI .. "\t" .. path, out, err)
+    assert.are.equal(0, code)
+  end)
+
+  it("takes a library that is already in the process", function()
+    local loads = {}
+    for _, soname in ipairs(SONAMES[ABI]) do
+      loads[#loads + 1] = ("pcall(ffi.load, %q, true)"):format(soname)
+    end
+    for _, visible in ipairs { "true", "false" } do
+      local code, out, err = run("luajit", nil, "local ffi = require 'ffi'\n"
+        .. "keep = { " .. table.concat(loads, ", "):gsub("true", visible) .. " }\n" .. WHO,
+        { env = { NMPI_MPI = false } })
+      assert.are.equal(ABI .. " 0 1\n", out, err)
+      assert.are.equal(0, code)
+    end
+  end)
+
+  local function fails(name, expected, n, env, source)
+    it("refuses " .. name, function()
+      for _, program in ipairs(PROGRAMS) do
+        local code, out, err = run(program, n, source or WHO, { env = env })
+        assert.are_not.equal(0, code)
+        assert.are_not.equal(124, code, "hung")
+        assert.are.equal("", out)
+        for _, text in ipairs(expected) do
+          assert.is_truthy(err:find(text, 1, true), ("expected %q in: %s"):format(text, err))
+        end
+      end
+    end)
+  end
+
+  fails("an NMPI_MPI that is no ABI", { "NMPI_MPI=lam", "expected mpich or openmpi" }, nil, { NMPI_MPI = "lam" })
+  fails("an NMPI_LIBMPI that does not exist", { "NMPI_LIBMPI=/nowhere/libmpi.so could not be loaded" }, nil,
+    { NMPI_LIBMPI = "/nowhere/libmpi.so" })
+  fails("an NMPI_LIBMPI that is not MPI", { "NMPI_LIBMPI=libm.so.6 is not an MPI library" }, nil,
+    { NMPI_LIBMPI = "libm.so.6" })
+  fails("an unknown thread level", { "not 'many'", "NMPI_THREAD_LEVEL" }, nil, { NMPI_THREAD_LEVEL = "many" })
+
+  if core_exists(OTHER) then
+    fails("a library that is not the launcher's", {
+      "started 2 processes", "knows of only 1", "wrong MPI library for this launcher", "Unset NMPI_MPI",
+    }, 2, { NMPI_MPI = OTHER })
+    fails("NMPI_MPI and NMPI_LIBMPI that contradict each other", { "contradict each other" }, nil,
+      { NMPI_MPI = OTHER, NMPI_LIBMPI = SONAMES[ABI][1] })
+  else
+    pending("the wrong library: no core for " .. OTHER .. " was built")
+  end
+
+  -- A copy of the Lua files, changed, in front of the built ones.
+  local function with_changed(file, change, check)
+    local directory = os.tmpname()
+    os.remove(directory)
+    os.execute("mkdir -p " .. directory .. "/nmpi")
+    local source = assert(io.open(BUILD .. "/lua/nmpi/" .. file)):read "*a"
+    local copy = assert(io.open(directory .. "/nmpi/" .. file, "w"))
+    copy:write((change(source)))
+    copy:close()
+    local built = BUILD .. "/lua/?.lua;" .. BUILD .. "/lua/?/init.lua;;"
+    local code, _, err = run("luajit", nil, WHO, { env = { LUA_PATH = directory .. "/?.lua;" .. built } })
+    os.execute("rm -r " .. directory)
+    assert.are_not.equal(0, code)
+    check(err)
+  end
+
+  it("refuses a core built from another header", function()
+    with_changed("cdef.lua", function(text)
+      return text:gsub("signature = \".-\"", "signature = \"0.0.9-0badcafe\"")
+    end, function(err)
+      assert.is_truthy(err:find("but the Lua files are of 0.0.9-0badcafe. Rebuild and reinstall nmpi.", 1, true), err)
+    end)
+  end)
+
+  it("names the cure where this nmpi has no core for the ABI", function()
+    local code, _, err = run("luajit", 2, WHO, { env = { LUA_CPATH = "/nowhere/?.so" } })
+    assert.are_not.equal(0, code)
+    assert.is_truthy(err:find(("needs a core for the ABI '%s'"):format(ABI), 1, true), err)
+  end)
+end)
+
+describe("starting", function()
+  it("provides the thread level asked for", function()
+    local levels = { "single", "funneled", "serialized", "multiple" }
+    for level, name in ipairs(levels) do
+      local code, out, err = run("nmpi", nil, [[
+        local mpi = require "nmpi"
+        assert(mpi.initialized() and not mpi.finalized())
+        print(mpi.query_thread(), mpi.info().thread_level)
+      ]], { env = { NMPI_THREAD_LEVEL = name } })
+      assert.are.equal(0, code, err)
+      -- An MPI may provide more than was asked for.
+      local provided, printed = out:match "^(%d)\t(%w+)"
+      assert.is_true(tonumber(provided) >= level - 1)
+      assert.are.equal(levels[provided + 1], printed)
+    end
+  end)
+
+  it("takes the thread level from nmpi.rc", function()
+    local code, out = run("luajit", nil, [[
+      require("nmpi.rc").thread_level = "funneled"
+      print(require("nmpi").query_thread() >= 1)
+    ]])
+    assert.are.equal("true\n", out)
+    assert.are.equal(0, code)
+  end)
+
+  local FOREIGN = [[
+    local ffi = require "ffi"
+    ffi.cdef "int MPI_Init(int *, char ***); int MPI_Finalize(void); int MPI_Finalized(int *);"
+    local library
+    for _, soname in ipairs { %s } do
+      local loaded, namespace = pcall(ffi.load, soname, true)
+      if loaded then library = library or namespace end
+    end
+    library.MPI_Init(nil, nil)
+    local mpi = require "nmpi"
+    assert(mpi.initialized() and select(2, mpi.allreduce(1)) == mpi.size())
+  ]]
+  local sonames = {}
+  for i, soname in ipairs(SONAMES[ABI]) do sonames[i] = ("%q"):format(soname) end
+  local foreign = FOREIGN:format(table.concat(sonames, ", "))
+
+  it("works in a program that has initialised MPI, and leaves finalising to it", function()
+    local code, out, err = run("luajit", 2, foreign .. [[
+      library.MPI_Finalize()
+      assert(mpi.finalized())
+      print "fine"
+    ]])
+    assert.are.equal("fine\nfine\n", out, err)
+    assert.are.equal(0, code)
+  end)
+
+  it("does not finalise what it has not initialised", function()
+    local _, out = run("luajit", nil, foreign .. [[
+      -- Registered after nmpi's handler, so it runs before it; and the one registered before it, after it.
+      print "left alone"
+    ]])
+    assert.are.equal("left alone\n", out)
+  end)
+
+  it("refuses to start after MPI_Finalize", function()
+    local source = foreign:gsub("local mpi = require.*$", "library.MPI_Finalize()\n require 'nmpi'")
+    local code, _, err = run("luajit", nil, source)
+    assert.are_not.equal(0, code)
+    assert.is_truthy(err:find("MPI is finalised and cannot be initialised again", 1, true), err)
+  end)
+end)
+
+describe("ending", function()
+  -- What rank 0 does (its code, or nil for any but 0) while the others wait in a receive.
+  local WAIT = [[
+    local mpi = require "nmpi"
+    local a = mpi.zeros(4)
+    if mpi.rank() == %d then
+      %s
+    else
+      mpi.recv(a, %d, 5)
+    end
+    mpi.barrier()
+  ]]
+  local ENDINGS = {
+    { "error", "error 'boom'", 1 },
+    { "error in a coroutine", "coroutine.wrap(function() error 'boom' end)()", 1 },
+    { "error object", "error(setmetatable({}, { __tostring = function() return 'boom' end }))", 1 },
+    { "os.exit(3)", "os.exit(3)", 3 },
+    { "os.exit(false)", "os.exit(false)", 1 },
+    { "os.exit(256)", "os.exit(256)", nil },
+    { "abort(7)", "mpi.abort(7)", 7 },
+    { "abort()", "mpi.abort()", 1 },
+    { "a kill", "require('ffi').cdef 'int getpid(void);' os.execute('kill -9 ' .. require('ffi').C.getpid())", nil },
+  }
+
+  for _, program in ipairs(PROGRAMS) do
+    for _, ending in ipairs(ENDINGS) do
+      it(("by %s ends the job, under %s"):format(ending[1], program), function()
+        for _, failing in ipairs { 0, 1 } do
+          local code, _, err = run(program, 2, WAIT:format(failing, ending[2], failing))
+          assert.are_not.equal(124, code, "hung")
+          if ending[3] then assert.are.equal(ending[3], code, err) else assert.are_not.equal(0, code, err) end
+        end
+      end)
+    end
+
+    it("cleanly finalises, under " .. program, function()
+      for _, source in ipairs { "", "os.exit(0)", "os.exit(true)", "mpi.finalize()", "mpi.finalize() mpi.finalize()" } do
+        local code, out, err = run(program, 2, "local mpi = require 'nmpi' mpi.barrier() io.write 'x' " .. source)
+        assert.are.equal(0, code, err)
+        assert.are.equal("xx", out)
+        assert.are.equal("", err)
+      end
+    end)
+
+    it("by an error on every rank ends the job, under " .. program, function()
+      local code = run(program, 3, "local mpi = require 'nmpi' mpi.barrier() error 'boom'")
+      assert.are.equal(1, code)
+    end)
+
+    it("by an error before nmpi is loaded ends the job, under " .. program, function()
+      if ABI == "mpich" and program == "luajit" then
+        return pending "a process that never called MPI_Init is not missed by MPICH's launcher"
+      end
+      local code, _, err = run(program, 2, [[
+        if (os.getenv "PMI_RANK" or os.getenv "OMPI_COMM_WORLD_RANK") == "1" then error 'early' end
+        require("nmpi").barrier()
+      ]])
+      assert.are_not.equal(124, code, "hung")
+      assert.are_not.equal(0, code)
+      assert.is_truthy(err:find("early", 1, true))
+    end)
+
+    it("by Ctrl-C ends the job, under " .. program, function()
+      local path = os.tmpname()
+      local file = assert(io.open(path, "w"))
+      file:write [[
+        local mpi = require "nmpi"
+        if mpi.rank() == 0 then io.stderr:write "running\n" end
+        while true do mpi.barrier() end
+      ]]
+      file:close()
+      local code, _, err = job.run {
+        program = "timeout", timeout = 60,
+        env = program == "luajit" and {
+          LUA_PATH = BUILD .. "/lua/?.lua;" .. BUILD .. "/lua/?/init.lua;;", LUA_CPATH = BUILD .. "/lua/?.so;;",
+        } or nil,
+        args = { "--preserve-status", "-s", "INT", "-k", "30", "4", MPIEXEC, "-n", "2",
+          program == "nmpi" and BUILD .. "/nmpi" or program, path },
+      }
+      os.remove(path)
+      assert.is_truthy(err:find("running", 1, true), err)
+      assert.are_not.equal(124, code, "hung")
+      -- The code is the launcher's: MPICH's may be 0.
+      assert.are_not.equal(137, code, "had to be killed")
+    end)
+  end
+
+  it("prints the traceback with the rank once", function()
+    local code, _, err, path = run("nmpi", 2, WAIT:format(1, "local function deep() error 'boom' end deep()", 1))
+    assert.are.equal(1, code)
+    assert.are.equal(1, count(err, "boom"), err)
+    assert.is_truthy(err:find(("nmpi: rank 1 of 2: %s:4: boom\nstack traceback:"):format(path), 1, true), err)
+    assert.is_truthy(err:find("in function 'deep'", 1, true), err)
+  end)
+
+  it("lets a child process end without a word to MPI", function()
+    local code, out = run("nmpi", 2, [[
+      local mpi = require "nmpi"
+      assert(os.execute "exit 3" ~= 0)
+      assert(io.popen("echo child"):read() == "child")
+      io.write(select(2, mpi.allreduce(1)) .. "\n")
+    ]])
+    assert.are.equal("2\n2\n", out)
+    assert.are.equal(0, code)
+  end)
+
+  it("makes routines after finalize an error", function()
+    local code, out, err = run("nmpi", nil, [[
+      local mpi = require "nmpi"
+      local a, b, start = mpi.zeros(3), mpi.zeros(3), mpi.wtime()
+      assert(mpi.finalize() == mpi.SUCCESS and mpi.finalized() and mpi.initialized())
+      for _, call in ipairs {
+        function() mpi.rank() end, function() mpi.size() end, function() mpi.barrier() end,
+        function() mpi.send(a, 0) end, function() mpi.recv(a) end, function() mpi.sendrecv(a, 0, b) end,
+        function() mpi.bcast(a) end, function() mpi.reduce(a, b) end, function() mpi.allreduce(a, b) end,
+        function() mpi.allreduce(3) end, function() mpi.COMM_SELF:rank() end,
+      } do
+        local fine, message = pcall(call)
+        assert(not fine and message:find("MPI is finalised", 1, true), message)
+      end
+      a:fill(7)
+      assert(a[2] == 7 and mpi.query_thread() >= 0)
+      assert(mpi.wtime() >= start and mpi.wtime() < start + 1000 and mpi.wtick() > 0)
+      assert(mpi.info().rank < 0)
+      assert(mpi.error_string(mpi.ERR_TRUNCATE) and mpi.error_class(mpi.SUCCESS))
+      print "fine"
+    ]])
+    assert.are.equal("fine\n", out, err)
+    assert.are.equal(0, code)
+  end)
+end)
+
+describe("NMPI_DEBUG=1", function()
+  local SOURCE = [[
+    local mpi = require "nmpi"
+    local v, m = mpi.zeros(5), mpi.zeros({ 3, 4 })
+    local function refuses(call, ...)
+      local fine, message = pcall(call)
+      assert(not fine, "not refused")
+      for _, text in ipairs { ... } do assert(message:find(text, 1, true), message) end
+    end
+    refuses(function() return v[5] end, "(5,)", "got (5)")
+    refuses(function() return v[-1] end, "(5,)", "got (-1)")
+    refuses(function() return v[1.5] end, "(5,)", "got (1.5)")
+    refuses(function() v[5] = 1 end, "(5,)", "got (5)")
+    refuses(function() return m:get(0, 4) end, "array:get", "(3, 4)", "got (0, 4)")
+    refuses(function() m:set(3, 0, 1) end, "array:set", "(3, 4)", "got (3, 0")
+    refuses(function() return m:get(1) end, "array:get", "(3, 4)")
+    refuses(function() return mpi.zeros({}):get(0) end, "array:get", "()")
+    refuses(function() return mpi.zeros({ 2, 0 }):get(0, 0) end, "(2, 0)")
+    for i = 0, 4 do v[i] = i end
+    for i = 0, 2 do for j = 0, 3 do m:set(i, j, 10 * i + j) end end
+    assert(v[4] == 4 and m:get(2, 3) == 23 and mpi.array(7):get() == 7)
+    print "fine"
+  ]]
+
+  it("checks every element access", function()
+    for _, program in ipairs(PROGRAMS) do
+      local code, out, err = run(program, nil, SOURCE, { env = { NMPI_DEBUG = "1" } })
+      assert.are.equal("fine\n", out, err)
+      assert.are.equal(0, code)
+    end
+  end)
+
+  it("is what nmpi --debug asks for, and NMPI_DEBUG=0 takes back", function()
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write(SOURCE)
+    file:close()
+    local _, out, err = job.run { program = "nmpi", args = { "--debug", path } }
+    assert.are.equal("fine\n", out, err)
+    local code = job.run { program = "nmpi", args = { "--debug", path }, env = { NMPI_DEBUG = "0" } }
+    assert.are_not.equal(0, code)
+    os.remove(path)
+  end)
+end)
