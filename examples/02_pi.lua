@@ -49,7 +49,7 @@ end
 local seconds, pi = timed(compute_pi, n_intervals)
 if mpi.rank() == 0 then
   print(("pi = %.12f, error %.1e"):format(pi, math.abs(pi - math.pi)))
-  print(("%d ranks, %d intervals, %d reductions: %.3f s"):format(mpi.size(), n_intervals, N_TIMES, seconds))
+  print(("%d ranks, %d intervals, %d reductions: %.6f s"):format(mpi.size(), n_intervals, N_TIMES, seconds))
 end
 
 if compare_jit then
