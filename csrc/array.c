@@ -476,7 +476,8 @@ int nmpi_array_assign(nmpi_array *dst, const nmpi_array *src) {
     int64_t n = src->length;
     for (int64_t k = 0; k < n; k++) {
       int64_t i = to_size > from_size ? n - 1 - k : k;
-      store(dst->type, packed + (size_t)i * to_size, load(src->type, packed + (size_t)i * from_size));
+      store(dst->type, packed + (size_t)i * to_size,
+            load(src->type, packed + (size_t)i * from_size));
     }
   }
   unpack(dst, packed, dst->length);

@@ -23,8 +23,8 @@ int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
 }
 
 /* The two sides of a reduction where both count: r receives, s sends or is MPI_IN_PLACE. */
-static int reduction_build(message *s, message *r, const nmpi_array *senddata,
-                           nmpi_array *recvdata, const nmpi_op **op) {
+static int reduction_build(message *s, message *r, const nmpi_array *senddata, nmpi_array *recvdata,
+                           const nmpi_op **op) {
   bool in_place = senddata != NULL && (senddata->flags & NMPI_IN_PLACE);
   TRY(message_recv(r, recvdata, "recvdata", in_place));
   if (in_place) {

@@ -9,7 +9,8 @@ static const struct {
   int size;
   enum kind kind;
 } dtypes[NMPI_DTYPE_COUNT] = {
-#define ROW(code, name, ctype, field, mpi, kind) [code] = {name, #ctype, #field, sizeof(ctype), kind},
+#define ROW(code, name, ctype, field, mpi, kind)                                                   \
+  [code] = {name, #ctype, #field, sizeof(ctype), kind},
     NMPI_DTYPES(ROW)
 #undef ROW
         [NMPI_STRUCT] = {"struct", NULL, "any", 0, KIND_STRUCT},
@@ -47,11 +48,9 @@ enum kind dtype_kind(int dtype) {
 MPI_Datatype dtype_mpi(int dtype) {
   switch (dtype) {
 #define CASE(code, name, ctype, field, mpi, kind)                                                  \
-  case code:                                                                                       \
-    return mpi;
+  case code: return mpi;
     NMPI_DTYPES(CASE)
 #undef CASE
-    default:
-      return MPI_BYTE;
+    default: return MPI_BYTE;
   }
 }

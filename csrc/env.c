@@ -15,9 +15,9 @@
 #include "internal.h"
 #include "signature.h"
 
-static bool installed;    /* nmpi_init has run */
-static bool ours;         /* and was the one to initialise MPI */
-static pid_t init_pid;    /* a forked child must leave MPI alone */
+static bool installed;     /* nmpi_init has run */
+static bool ours;          /* and was the one to initialise MPI */
+static pid_t init_pid;     /* a forked child must leave MPI alone */
 static int tag_ub = 32767; /* the least that the standard allows */
 static int provided_level = MPI_THREAD_SINGLE;
 static double clock_offset; /* MPI_Wtime's zero in the system's monotonic seconds */

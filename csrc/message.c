@@ -84,7 +84,8 @@ int message_send(message *m, const nmpi_array *a, const char *argument) {
 
 int message_recv(message *m, nmpi_array *a, const char *argument, bool load) {
   TRY(message_build(m, a, argument, SLOT_RECV));
-  if (a->flags & NMPI_READONLY) return fail(argument, "expected a writable array, got a read-only one");
+  if (a->flags & NMPI_READONLY)
+    return fail(argument, "expected a writable array, got a read-only one");
   if (m->scratch) {
     if (!array_is_injective(a)) {
       return fail(argument, "expected a view whose elements do not overlap: it is written to");
