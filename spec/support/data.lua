@@ -1,0 +1,203 @@
+-- SPDX-License-Identifier: MIT
+-- Arrays of every dtype in every layout: each element tells its rank and index, guards lie around and between them.
+
+local ffi = require "ffi"
+local mpi = require "nmpi"
+
+if not pcall(ffi.typeof, "struct nmpi_spec_particle") then
+  ffi.cdef [[
+    struct nmpi_spec_particle { double position[3]; int32_t id; char tag[4]; };
+    struct nmpi_spec_colour { uint8_t r, g, b; };
+    int memcmp(const void *, const void *, size_t);
+  ]]
+end
+
+local data = {
+  dtypes = {
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double", "complex float",
+    "complex double", "bool", "char", "float_int", "double_int", "long_int", "short_int", "2int",
+    "struct nmpi_spec_particle", "struct nmpi_spec_colour",
+  },
+  layouts = { "C", "Fortran", "stepped", "backwards", "transposed", "column", "block3", "block4" },
+}
+
+-- ---- elements ----
+
+-- The top bits of a product, which differ even between neighbours.
+local function mixed(k, bits)
+  return math.floor((k * 2654435 + 12345) % 2 ^ 32 / 2 ^ (32 - bits))
+end
+
+local function wide(k)
+  return ffi.cast("uint64_t", k) * 0x9e3779b97f4a7c15ULL
+end
+
+-- Seeds are whole numbers of at least 0 and below 2^30.
+local value = {
+  int8 = function(k) return mixed(k, 8) - 2 ^ 7 end,
+  int16 = function(k) return mixed(k, 16) - 2 ^ 15 end,
+  int32 = function(k) return mixed(k, 32) - 2 ^ 31 end,
+  int64 = function(k) return ffi.cast("int64_t", wide(k)) end,
+  uint8 = function(k) return mixed(k, 8) end,
+  uint16 = function(k) return mixed(k, 16) end,
+  uint32 = function(k) return mixed(k, 32) end,
+  uint64 = wide,
+  float = function(k) return (mixed(k, 24) - 2 ^ 23) / 16 end,
+  double = function(k) return k / 7 - 1e5 end,
+  bool = function(k) return mixed(k, 1) == 1 end,
+}
+value.char = value.int8
+value["complex float"] = function(k) return ffi.new("complex float", value.float(k), value.float(k + 1)) end
+value["complex double"] = function(k) return ffi.new("complex double", k / 3, -k / 7) end
+value.float_int = function(k) return { value.float(k), value.int32(k) } end
+value.double_int = function(k) return { value.double(k), value.int32(k) } end
+value.long_int = function(k) return { value.int64(k), value.int32(k) } end
+value.short_int = function(k) return { value.int16(k), value.int32(k) } end
+value["2int"] = function(k) return { value.int32(k + 1), value.int32(k) } end
+value["struct nmpi_spec_particle"] = function(k)
+  return { { k / 3, k / 7, -k }, value.int32(k), { value.int8(k), 2, 3, value.int8(k + 1) } }
+end
+value["struct nmpi_spec_colour"] = function(k) return { mixed(k, 8), mixed(k + 1, 8), mixed(k + 2, 8) } end
+
+data.value = value
+
+local GUARD = 2 ^ 29
+
+function data.is_pair(dtype)
+  return dtype:find "int$" ~= nil and dtype:find "[_2]" ~= nil
+end
+
+--- The seed of a rank's elements.
+function data.seed(rank)
+  return (rank + 1) * 1000003
+end
+
+-- ---- layouts ----
+
+local extents = {
+  [0] = { { 3, 0 }, { 2, 0, 3 }, { 2, 3, 0, 1 } },
+  [1] = { { 1, 1 }, { 1, 1, 1 }, { 1, 1, 1, 1 } },
+  [7] = { { 1, 7 }, { 7, 1, 1 }, { 1, 7, 1, 1 } },
+  [24] = { { 4, 6 }, { 2, 3, 4 }, { 3, 1, 4, 2 } },
+  [1000] = { { 25, 40 }, { 5, 10, 20 }, { 4, 5, 2, 25 } },
+  [200000] = { { 400, 500 }, { 25, 80, 100 }, { 8, 25, 20, 50 } },
+}
+
+local function block(e, dtype)
+  local shape, ranges = {}, {}
+  for d = 1, #e do shape[d], ranges[d] = e[d] + 2, { 1, e[d] + 1 } end
+  local base = mpi.zeros(shape, dtype)
+  return base, base:slice(unpack(ranges))
+end
+
+-- Each returns the memory as a contiguous array, and the view of n of its elements.
+local layouts = {}
+
+function layouts.C(n, dtype)
+  local base = mpi.zeros(n + 6, dtype)
+  return base, base:slice { 3, n + 3 }
+end
+
+function layouts.Fortran(n, dtype)
+  local e = extents[n][1]
+  local base = mpi.zeros({ e[1], e[2] + 2 }, dtype, "F")
+  return base, base:slice(nil, { 1, e[2] + 1 })
+end
+
+function layouts.stepped(n, dtype)
+  local base = mpi.zeros(3 * n + 2, dtype)
+  return base, base:slice { 1, 3 * n + 1, 3 }
+end
+
+function layouts.backwards(n, dtype)
+  local base = mpi.zeros(2 * n + 2, dtype)
+  return base, base:slice { 2 * n, 0, -2 }
+end
+
+function layouts.transposed(n, dtype)
+  local e = extents[n][1]
+  local base = mpi.zeros({ e[2], e[1] + 2 }, dtype)
+  return base, base:slice(nil, { 1, e[1] + 1 }):transpose()
+end
+
+function layouts.column(n, dtype)
+  local base = mpi.zeros({ n, 3 }, dtype)
+  return base, base:col(1)
+end
+
+function layouts.block3(n, dtype) return block(extents[n][2], dtype) end
+
+function layouts.block4(n, dtype) return block(extents[n][3], dtype) end
+
+function layouts.scalar(n, dtype)
+  assert(n == 1)
+  local base = mpi.zeros(3, dtype)
+  return base, base:slice(1)
+end
+
+--- The layouts that an array of n elements can have.
+function data.layouts_of(n)
+  if n ~= 1 then return data.layouts end
+  local list = { "scalar" }
+  for _, layout in ipairs(data.layouts) do list[#list + 1] = layout end
+  return list
+end
+
+--- The element of a list at any whole position, counted from 0 and round the list.
+function data.at(list, position)
+  return list[position % #list + 1]
+end
+
+-- ---- arrays ----
+
+--- A view of n elements, all of them guards, and the memory that it lies in.
+function data.guards(layout, n, dtype)
+  local base, view = layouts[layout](n, dtype)
+  base:fill(value[dtype](GUARD))
+  return view, base
+end
+
+--- Sets the elements of a view, or the first `count` of them, to value(seed), value(seed + 1), ...
+function data.fill(view, seed, count, element)
+  element = element or value[view.dtype]
+  local p, ndim, shape, strides = view.data, view.ndim, view.shape, view.strides
+  for k = 0, (count or view.size) - 1 do
+    local offset, rest = 0, k
+    for d = ndim - 1, 0, -1 do
+      local i = rest % shape[d]
+      offset = offset + i * strides[d]
+      rest = (rest - i) / shape[d]
+    end
+    p[offset] = element(seed + k)
+  end
+  return view
+end
+
+--- The same, filled.
+function data.new(layout, n, dtype, seed, count, element)
+  local view, base = data.guards(layout, n, dtype)
+  return data.fill(view, seed, count, element), base
+end
+
+local function show(x, pair)
+  return pair and ("{%s, %d}"):format(tostring(x.value), x.index) or tostring(x)
+end
+
+--- What is different between two memories of one layout; nil if nothing is.
+function data.difference(got, expected)
+  local p, q, bytes, pair = got.data, expected.data, got.itemsize, data.is_pair(got.dtype)
+  if not pair and ffi.C.memcmp(p, q, got.size * bytes) == 0 then return nil end
+  for i = 0, got.size - 1 do
+    local same
+    if pair then -- whose padding does not travel
+      same = p[i].value == q[i].value and p[i].index == q[i].index
+    else
+      same = ffi.C.memcmp(p + i, q + i, bytes) == 0
+    end
+    if not same then
+      return ("element %d of the memory is %s, expected %s"):format(i, show(p[i], pair), show(q[i], pair))
+    end
+  end
+end
+
+return data

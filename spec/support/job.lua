@@ -1,0 +1,86 @@
+-- SPDX-License-Identifier: MIT
+-- Runs programs from specs that are no MPI processes themselves.
+
+local system = require "system"
+
+local job = {}
+
+local function setting(name)
+  return os.getenv(name) or error(name .. " is not set: run this spec through `meson test`", 3)
+end
+
+local function quote(word)
+  return "'" .. tostring(word):gsub("'", [['\'']]) .. "'"
+end
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+-- Variables that the program needs where the caller says nothing else; false unsets one.
+local function defaults(program, n)
+  local build = setting("NMPI_TEST_BUILD")
+  local env = { LUA_PATH = false, LUA_CPATH = false }
+  if program == "luajit" then
+    env.LUA_PATH = build .. "/lua/?.lua;" .. build .. "/lua/?/init.lua;;"
+    env.LUA_CPATH = build .. "/lua/?.so;;"
+  end
+  -- Without a launcher nothing else tells which MPI is under test.
+  if not n then env.NMPI_MPI = setting("NMPI_TEST_MPI") end
+  return env
+end
+
+--- Runs a program to its end.
+-- @tparam table t `program` is "nmpi" (the host just built), "luajit" (which then finds the modules just
+-- built) or any other; `args` its arguments; `n` the ranks to start under the MPI under test, nil for a
+-- plain process; `env` variables to set, or to unset where false; `timeout` in seconds (60); `stdin` a string
+-- @return exit code (124 after a timeout), stdout, stderr, seconds
+function job.run(t)
+  local words = { setting("NMPI_TEST_SOURCE") .. "/spec/support/mpirun", "-t", t.timeout or 60 }
+  if t.n then
+    for _, word in ipairs { "-m", setting("NMPI_TEST_MPIEXEC"), "-n", t.n } do
+      words[#words + 1] = word
+    end
+  end
+  words[#words + 1] = t.program == "nmpi" and setting("NMPI_TEST_BUILD") .. "/nmpi" or t.program
+  for _, word in ipairs(t.args or {}) do words[#words + 1] = word end
+
+  local env = defaults(t.program, t.n)
+  for name, value in pairs(t.env or {}) do env[name] = value end
+  local set = {}
+  for name, value in pairs(env) do
+    if value then
+      set[#set + 1] = name .. "=" .. value
+    else
+      table.insert(set, 1, "-u")
+      table.insert(set, 2, name)
+    end
+  end
+
+  local command = { "env" }
+  for _, list in ipairs { set, words } do
+    for _, word in ipairs(list) do command[#command + 1] = quote(word) end
+  end
+
+  local base = os.tmpname()
+  write(base .. ".in", t.stdin or "")
+  local start = system.monotime()
+  os.execute(("%s <%s.in >%s.out 2>%s.err; echo $? >%s"):format(
+    table.concat(command, " "), base, base, base, base))
+  local seconds = system.monotime() - start
+
+  local code, out, err = tonumber(read(base)), read(base .. ".out"), read(base .. ".err")
+  for _, ending in ipairs { "", ".in", ".out", ".err" } do os.remove(base .. ending) end
+  return code, out, err, seconds
+end
+
+return job
