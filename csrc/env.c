@@ -79,9 +79,19 @@ int nmpi_finalize(void) {
   return MPI_Finalize();
 }
 
+static int told_status = -1;
+
+void nmpi_exit_status(int status) {
+  told_status = status;
+}
+
 static void leave(int status) {
   if (getpid() != init_pid || nmpi_finalized()) return;
   if (status != 0) {
+    int rank = nmpi_comm_rank(NULL), size = nmpi_comm_size(NULL);
+    if (size > 1 && status != told_status) {
+      fprintf(stderr, "nmpi: rank %d of %d ends the job with exit status %d\n", rank, size, status);
+    }
     /* MPI_Abort loses what is still in buffers: ours, and what MPICH's launcher has not yet read. */
     fflush(NULL);
     poll(NULL, 0, 50);
@@ -102,26 +112,15 @@ static void install_exit_handler(void) {
   on_exit(leave_with, NULL);
 }
 
-void nmpi_exit_status(int status) {
-  (void)status;
-}
-
 #else
 
-/* Exit handlers are not told the status here. Unless nmpi_exit_status has told us that all is well we must
- * assume an error: to finalise after one would leave the other ranks hanging. */
-static int exit_status = 1;
-
+/* To finalise after an error would leave the other ranks hanging: without word it must be taken for one. */
 static void leave_without(void) {
-  leave(exit_status);
+  leave(told_status < 0 ? 1 : told_status);
 }
 
 static void install_exit_handler(void) {
   atexit(leave_without);
-}
-
-void nmpi_exit_status(int status) {
-  exit_status = status;
 }
 
 #endif
@@ -208,10 +207,6 @@ int nmpi_any_tag(void) {
 
 int nmpi_proc_null(void) {
   return MPI_PROC_NULL;
-}
-
-int nmpi_undefined(void) {
-  return MPI_UNDEFINED;
 }
 
 int nmpi_tag_ub(void) {

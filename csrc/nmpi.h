@@ -236,24 +236,26 @@ int nmpi_query_thread(void);
 int nmpi_finalize(void);
 /* MPI_Abort; a code whose low eight bits are 0, which the shell would take for success, becomes 1. */
 int nmpi_abort(int code);
-/* Tells the exit handler the status, on systems whose exit handlers are not told (all but glibc's). */
+/* Tells the exit handler the status, by whoever has said why the process ends with it; else the handler prints a
+ * line with the rank and the status. Where the system does not tell exit handlers the status (all but glibc), it
+ * must be told so, even of 0. */
 void nmpi_exit_status(int status);
 
 /* MPI_Wtime and MPI_Wtick, in seconds. */
 double nmpi_wtime(void);
 double nmpi_wtick(void);
 
-/* This MPI's values of MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_PROC_NULL, MPI_UNDEFINED and MPI_TAG_UB. */
+/* This MPI's values of MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_PROC_NULL and MPI_TAG_UB. */
 int nmpi_any_source(void);
 int nmpi_any_tag(void);
 int nmpi_proc_null(void);
-int nmpi_undefined(void);
 int nmpi_tag_ub(void);
 
 /* ---- communicators ------------------------------------------------------------------------ */
 
 typedef struct nmpi_comm nmpi_comm;
 
+/* MPI_COMM_WORLD and MPI_COMM_SELF. Owned by the core; never NULL. */
 nmpi_comm *nmpi_comm_world(void);
 nmpi_comm *nmpi_comm_self(void);
 /* Not statuses: the number, or NMPI_ERR_ARGUMENT where MPI is finalised. */

@@ -2,21 +2,21 @@
 -- Pi by a Riemann sum of 4 / (1 + x^2) over [0, 1], shared out among the ranks: Listings 1 and 3 of the numba-mpi
 -- paper. The reduction is inside the loop that LuaJIT compiles.
 --
---     mpiexec -n 4 nmpi examples/02_pi.lua [--compare-jit] [N_INTERVALS]
+--     mpiexec -n 4 nmpi examples/02_pi.lua [--compare-jit] [N_INTERVALS [N_TIMES]]
 
 local mpi = require "nmpi"
 
-local N_TIMES = 10000
 local RTOL = 1e-3
 
-local n_intervals, compare_jit = 1000, false
+local compare_jit, numbers = false, {}
 for _, option in ipairs(arg) do
   if option == "--compare-jit" then
     compare_jit = true
   else
-    n_intervals = assert(tonumber(option), "expected --compare-jit or a number of intervals, got " .. option)
+    numbers[#numbers + 1] = assert(tonumber(option), "expected --compare-jit or a number, got " .. option)
   end
 end
+local N_INTERVALS, N_TIMES = numbers[1] or 1000, numbers[2] or 10000
 
 local function get_pi_part(n, rank, size)
   local h = 1 / n
@@ -46,10 +46,10 @@ local function timed(f, ...)
   return seconds, result
 end
 
-local seconds, pi = timed(compute_pi, n_intervals)
+local seconds, pi = timed(compute_pi, N_INTERVALS)
 if mpi.rank() == 0 then
   print(("pi = %.12f, error %.1e"):format(pi, math.abs(pi - math.pi)))
-  print(("%d ranks, %d intervals, %d reductions: %.6f s"):format(mpi.size(), n_intervals, N_TIMES, seconds))
+  print(("%d ranks, %d intervals, %d reductions: %.6f s"):format(mpi.size(), N_INTERVALS, N_TIMES, seconds))
 end
 
 if compare_jit then

@@ -274,7 +274,7 @@ describe("ending", function()
     end
 
     it("cleanly finalises, under " .. program, function()
-      for _, source in ipairs { "", "os.exit(0)", "os.exit(true)", "mpi.finalize()", "mpi.finalize() mpi.finalize()" } do
+      for _, source in ipairs { "", "os.exit(0)", "os.exit(true)", "mpi.finalize()" } do
         local code, out, err = run(program, 2, "local mpi = require 'nmpi' mpi.barrier() io.write 'x' " .. source)
         assert.are.equal(0, code, err)
         assert.are.equal("xx", out)
@@ -331,6 +331,17 @@ describe("ending", function()
     assert.are.equal(1, count(err, "boom"), err)
     assert.is_truthy(err:find(("nmpi: rank 1 of 2: %s:4: boom\nstack traceback:"):format(path), 1, true), err)
     assert.is_truthy(err:find("in function 'deep'", 1, true), err)
+  end)
+
+  it("names the rank that ended the job, where nobody else does", function()
+    local line = "nmpi: rank 1 of 2 ends the job with exit status "
+    local _, _, err = run("luajit", 2, WAIT:format(1, "error 'boom'", 1))
+    assert.are.equal(1, count(err, line .. "1\n"), err)
+    assert.are.equal(1, count(err, "boom\nstack traceback:"), err)
+    _, _, err = run("nmpi", 2, WAIT:format(1, "os.exit(9)", 1))
+    assert.are.equal(1, count(err, line .. "9\n"), err)
+    _, _, err = run("nmpi", 2, WAIT:format(1, "error 'boom'", 1))
+    assert.are.equal(0, count(err, line), err)
   end)
 
   it("lets a child process end without a word to MPI", function()

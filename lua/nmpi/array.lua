@@ -23,7 +23,7 @@ local bit = require "bit"
 local lib = require "nmpi.lib"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
-local dtype = require "nmpi.dtype"
+local dtypes = require "nmpi.dtype"
 local rc = require "nmpi.rc"
 local C = lib.core
 
@@ -38,7 +38,7 @@ local FOREIGN, STRUCT = C.NMPI_FOREIGN, C.NMPI_STRUCT
 local MAX_NDIM = C.NMPI_MAX_NDIM
 local THE_REST = 0x7fffffffffffffffLL -- to the core, the extent that reshape works out
 
-local structs = dtype.structs
+local structs = dtypes.structs
 local integer, mismatch, raise, status = check.integer, check.mismatch, check.raise, check.status
 
 -- What keeps foreign memory alive, by the arrays on it.
@@ -79,8 +79,9 @@ end
 
 local function index_error(a, where, ...)
   pointer(a, where)
-  local given = {}
-  for k = 1, select("#", ...) do given[k] = check.describe((select(k, ...))) end
+  local given, last = {}, select("#", ...)
+  while last > a.ndim and select(last, ...) == nil do last = last - 1 end
+  for k = 1, last do given[k] = check.describe((select(k, ...))) end
   raise(where, ("expected %d whole %s within the shape %s, got (%s)"):format(a.ndim,
     a.ndim == 1 and "index" or "indices", tostring(a.shape), table.concat(given, ", ")))
 end
@@ -335,15 +336,15 @@ local function create(a, description, ndim, fortran, zero, where)
   return a
 end
 
-local function new(shape, dtype_name, order, zero, where)
+local function new(shape, dtype, order, zero, where)
   local a = array_ct()
   local ndim = set_shape(a, shape, where)
-  return create(a, dtype.resolve(dtype_name, where), ndim, is_fortran(order, where), zero, where)
+  return create(a, dtypes.resolve(dtype, where), ndim, is_fortran(order, where), zero, where)
 end
 
 -- The description of an array's dtype.
 local function description_of(a)
-  return a.type == STRUCT and structs[a.ctype] or dtype.resolve(a.dtype)
+  return a.type == STRUCT and structs[a.ctype] or dtypes.resolve(a.dtype)
 end
 
 local arrays = {}
@@ -353,8 +354,8 @@ local arrays = {}
 -- @tparam[opt="double"] string|ctype dtype
 -- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
 -- @treturn array
-function arrays.zeros(shape, dtype_name, order)
-  return new(shape, dtype_name, order, 1, "zeros")
+function arrays.zeros(shape, dtype, order)
+  return new(shape, dtype, order, 1, "zeros")
 end
 
 --- A new array whose elements are undefined.
@@ -362,8 +363,8 @@ end
 -- @tparam[opt="double"] string|ctype dtype
 -- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
 -- @treturn array
-function arrays.empty(shape, dtype_name, order)
-  return new(shape, dtype_name, order, 0, "empty")
+function arrays.empty(shape, dtype, order)
+  return new(shape, dtype, order, 0, "empty")
 end
 
 -- The extents of a nested list, after its first elements, and the first leaf.
@@ -381,7 +382,7 @@ end
 local function dtype_of_leaf(leaf)
   if type(leaf) == "boolean" then return "bool" end
   if type(leaf) == "cdata" then
-    local known = dtype.of_ctype(typeof(leaf))
+    local known = dtypes.of_ctype(typeof(leaf))
     if known then return known.name end
   end
   return "double"
@@ -408,16 +409,16 @@ end
 -- @tparam[opt] string|ctype dtype by default what the first value is: "double", "bool", "char", or the cdata's type
 -- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
 -- @treturn array
-function arrays.array(values, dtype_name, order)
+function arrays.array(values, dtype, order)
   local fortran = is_fortran(order, "array")
   if istype(array_ct, values) then
-    local a = new(values.shape, dtype_name or description_of(values).name, order, 0, "array")
+    local a = new(values.shape, dtype or description_of(values).name, order, 0, "array")
     status(C.nmpi_array_assign(a, values), "array")
     return a
   end
   if type(values) == "string" then
-    local a = new(#values, dtype_name or "char", order, 0, "array")
-    if a.itemsize ~= 1 then mismatch("array", "dtype", "a dtype of one byte for a string", dtype_name) end
+    local a = new(#values, dtype or "char", order, 0, "array")
+    if a.itemsize ~= 1 then mismatch("array", "dtype", "a dtype of one byte for a string", dtype) end
     ffi.copy(a.p.any, values, #values)
     return a
   end
@@ -425,9 +426,9 @@ function arrays.array(values, dtype_name, order)
   if kind ~= "table" and kind ~= "number" and kind ~= "boolean" and kind ~= "cdata" then
     mismatch("array", "values", "a list, a number, a string or an array", values)
   end
-  local description = dtype_name ~= nil and dtype.resolve(dtype_name, "array")
+  local description = dtype ~= nil and dtypes.resolve(dtype, "array")
   local shape, leaf = examine_list(values, description and description.code >= C.NMPI_FLOAT_INT)
-  local a = new(shape, dtype_name or dtype_of_leaf(leaf), "C", 1, "array")
+  local a = new(shape, dtype or dtype_of_leaf(leaf), "C", 1, "array")
   if a.length > 0 then fill_from_list(a, values, 0, 0, "array") end
   return fortran == 1 and a:copy "F" or a
 end
@@ -446,7 +447,7 @@ local function pointee(value)
   if not printed then return nil end
   local known, ctype = pcall(typeof, printed)
   local description
-  if known then description = dtype.of_ctype(ctype) else description = dtype.of_printed(printed) end
+  if known then description = dtypes.of_ctype(ctype) else description = dtypes.of_printed(printed) end
   return description, printed:find "^const " and C.NMPI_READONLY or 0
 end
 
@@ -457,7 +458,7 @@ end
 -- @tparam[opt] string|ctype dtype by default the type of the FFI array's elements; for `void *` it must be given
 -- @param[opt] strides a number or a list of numbers, in elements; by default row-major
 -- @treturn array
-function arrays.wrap(cdata, shape, dtype_name, strides)
+function arrays.wrap(cdata, shape, dtype, strides)
   if type(cdata) ~= "cdata" or istype(array_ct, cdata) then
     mismatch("wrap", "cdata", "a raw FFI array or a pointer", cdata)
   end
@@ -473,10 +474,10 @@ function arrays.wrap(cdata, shape, dtype_name, strides)
   else
     mismatch("wrap", "cdata", "a raw FFI array or a pointer", cdata)
   end
-  if dtype_name ~= nil then
-    description = dtype.resolve(dtype_name, "wrap")
+  if dtype ~= nil then
+    description = dtypes.resolve(dtype, "wrap")
   elseif not description then
-    mismatch("wrap", "dtype", "a dtype, since the pointer does not tell it", dtype_name)
+    mismatch("wrap", "dtype", "a dtype, since the pointer does not tell it", dtype)
   end
   if shape == nil then
     local same = known.description == description and not known.vla

@@ -69,7 +69,8 @@ end
 --- What is running.
 -- @treturn table fields: `version` (nmpi's), `mpi` (what the library says of itself), `standard` (the MPI
 -- standard's version), `path` (the library's file), `abi` ("mpich" or "openmpi"), `launcher` (its name, or
--- "none"), `thread_level` ("single" ... "multiple"), `luajit` (version), `jit` (boolean), `rank`, `size`, `host`
+-- "none"), `thread_level` ("single" ... "multiple"), `luajit` (version), `jit` (boolean), `rank`, `size`, `host`,
+-- `memory` (bytes that the arrays of this process hold)
 function env.info()
   local thread_level
   for name, level in pairs(THREAD_LEVELS) do
@@ -88,6 +89,7 @@ function env.info()
     rank = C.nmpi_comm_rank(nil),
     size = C.nmpi_comm_size(nil),
     host = ffi.string(C.nmpi_processor_name()),
+    memory = tonumber(C.nmpi_memory_bytes()),
   }
 end
 

@@ -158,41 +158,44 @@ local function need_exponents(values, width)
   return largest > 0 and (largest >= 1e8 or smallest < 1e-4 or width.round(largest / smallest) > 1000)
 end
 
--- Replaces each number by its text, all of the same width. `plus` is the sign of positive ones.
-local function format_reals(values, width, plus)
-  local with_exponents = need_exponents(values, width)
-  local split = with_exponents and scientific or positional
-  local left, right, exponent_digits, longest = 0, 0, 2, 0
-  local finite = true
+-- How wide the parts of the numbers are: `left` with the sign and `right` without the decimal point, and the digits of
+-- exponents where there are any. `plus` is the sign of positive numbers.
+local function measure(values, width, plus)
+  local split = need_exponents(values, width) and scientific or positional
+  local left, right, exponent_digits, longest = 0, 0, nil, 0
   for i = 1, #values do
     local x = values[i]
     if is_finite(x) then
       local before, after, exponent = split(abs(x), width)
-      left = max(left, #before + #sign_of(x, plus))
-      right = max(right, #after)
-      if exponent then exponent_digits = max(exponent_digits, #tostring(abs(exponent))) end
+      left, right = max(left, #before + #sign_of(x, plus)), max(right, #after)
+      exponent_digits = exponent and max(exponent_digits or 2, #tostring(abs(exponent)))
     else
-      finite = false
       -- Where positive numbers have a sign, room is kept for that of an infinity.
       longest = max(longest, #not_finite(x, plus), plus == "" and 0 or #"+inf")
     end
   end
-  local room = with_exponents and right + exponent_digits + 2 or right
-  if not finite then left = max(left, longest - room - 1) end
+  local whole_right = right + (exponent_digits and exponent_digits + 2 or 0)
+  return max(left, longest - whole_right - 1), right, whole_right, exponent_digits
+end
+
+-- Replaces each number by its text, all of the same width.
+local function format_reals(values, width, plus)
+  local left, right, whole_right, exponent_digits = measure(values, width, plus)
   for i = 1, #values do
     local x = values[i]
+    local before, after, exponent
     if not is_finite(x) then
       local text = not_finite(x, plus)
-      values[i] = (" "):rep(left + room + 1 - #text) .. text
-    elseif with_exponents then
-      local before, after, exponent = scientific(abs(x), width, right)
-      before = sign_of(x, plus) .. before
-      values[i] = ("%s%s.%se%s"):format((" "):rep(left - #before), before, after,
-        exponent_text(exponent, exponent_digits))
+      values[i] = (" "):rep(left + whole_right + 1 - #text) .. text
     else
-      local before, after = positional(abs(x), width)
+      if exponent_digits then
+        before, after, exponent = scientific(abs(x), width, right)
+        after = after .. "e" .. exponent_text(exponent, exponent_digits)
+      else
+        before, after = positional(abs(x), width)
+      end
       before = sign_of(x, plus) .. before
-      values[i] = ("%s%s.%s%s"):format((" "):rep(left - #before), before, after, (" "):rep(right - #after))
+      values[i] = (" "):rep(left - #before) .. before .. "." .. after .. (" "):rep(whole_right - #after)
     end
   end
   return values

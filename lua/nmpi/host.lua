@@ -72,6 +72,8 @@ local function fail(message)
   local rank, size = place()
   local where = rank and size and ("rank %d of %d: "):format(rank, size) or ""
   io.stderr:write("nmpi: " .. where .. message:gsub("^nmpi: ", "") .. "\n")
+  local lib = package.loaded["nmpi.lib"]
+  if type(lib) == "table" then lib.core.nmpi_exit_status(1) end
   finish(1)
 end
 

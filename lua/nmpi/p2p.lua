@@ -11,7 +11,7 @@ local C = require("nmpi.lib").core
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 
-local tonumber = tonumber
+local tonumber, type = tonumber, type
 local int, communicator, status, status_info = check.int, check.comm, check.status, check.info
 local send_buffer, recv_buffer = buffer.send, buffer.recv
 
@@ -22,12 +22,17 @@ local p2p = {
   ANY_TAG = C.nmpi_any_tag(),
   --- As source or destination: nobody; the call does nothing.
   PROC_NULL = C.nmpi_proc_null(),
+  --- The largest tag (the attribute MPI_TAG_UB).
+  TAG_UB = C.nmpi_tag_ub(),
 }
 local ANY_SOURCE, ANY_TAG = p2p.ANY_SOURCE, p2p.ANY_TAG
 
 local status_ct = ffi.metatype("nmpi_status", {
   __index = {
-    count = function(info) return (tonumber(info.elements)) end,
+    count = function(info)
+      if type(info) == "nil" then check.mismatch("status:count", "self", "an mpi.status()", info) end
+      return (tonumber(status_info(info, "status:count").elements))
+    end,
   },
 })
 

@@ -1,0 +1,117 @@
+-- SPDX-License-Identifier: MIT
+local job = require "spec.support.job"
+
+local source = os.getenv "NMPI_TEST_SOURCE"
+
+local function lines_of(text)
+  local lines = {}
+  for line in text:gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
+  return lines
+end
+
+local LIBRARIES = { mpich = { "MPICH", "Intel", "MVAPICH" }, openmpi = { "Open MPI" } }
+
+local function names_library(text)
+  for _, name in ipairs(LIBRARIES[os.getenv "NMPI_TEST_MPI"]) do
+    if text:find(name, 1, true) then return true end
+  end
+end
+
+local function check_hello(out, n)
+  local lines = lines_of(out)
+  assert.equal(n, #lines)
+  for rank = 0, n - 1 do
+    local host, library = lines[rank + 1]:match(("^Hello from rank %d of %d on (%%S+), with (.+)$"):format(rank, n))
+    assert.truthy(host, lines[rank + 1])
+    assert.truthy(names_library(library), library)
+  end
+end
+
+-- The midpoint rule misses the integral by h^2 / 24 times the difference of the integrand's slopes at the ends, which
+-- is 2 here.
+local function check_pi(line, n_intervals)
+  local pi = tonumber(line:match "^pi = (%d%.%d+), error %d%.%de%-%d%d$")
+  assert.truthy(pi, line)
+  assert.is_true(math.abs(pi - math.pi) / math.pi < 1e-3, line)
+  assert.near(math.pi + 1 / (12 * n_intervals ^ 2), pi, 1e-10)
+end
+
+local function check_pi_run(out, n, n_intervals, n_times)
+  local lines = lines_of(out)
+  check_pi(lines[1], n_intervals)
+  assert.matches(("^%d ranks, %d intervals, %d reductions: %%d+%%.%%d+ s$"):format(n, n_intervals, n_times), lines[2])
+  return lines
+end
+
+-- For each file a list of runs: arguments, seconds allowed, the ranks for each program (1 to 4 unless given) and a
+-- function that checks the output.
+local expectations = {
+  ["01_hello.lua"] = {
+    { timeout = 60, check = check_hello },
+  },
+  ["02_pi.lua"] = {
+    { timeout = 280, nmpi = { 2 }, luajit = { 1 }, check = function(out, n)
+      assert.equal(2, #check_pi_run(out, n, 1000, 10000))
+    end },
+    -- Where ranks outnumber cores, a reduction may take a time slice of the operating system: so not that many.
+    { timeout = 120, args = { "5000", "200" }, check = function(out, n)
+      assert.equal(2, #check_pi_run(out, n, 5000, 200))
+    end },
+    { timeout = 120, args = { "--compare-jit", "100" }, nmpi = { 1 }, luajit = { 1 }, check = function(out, n)
+      local lines = check_pi_run(out, n, 100, 10000)
+      assert.equal(3, #lines)
+      assert.is_true(tonumber(lines[3]:match "^JIT speed%-up: (%S+)$") > 0, lines[3])
+    end },
+  },
+}
+
+local function example_files()
+  local files = {}
+  local listing = assert(io.popen(("ls '%s/examples'"):format(source)))
+  for name in listing:lines() do
+    if name:match "%.lua$" then files[#files + 1] = name end
+  end
+  listing:close()
+  return files
+end
+
+for _, name in ipairs(example_files()) do
+  describe("examples/" .. name, function()
+    local runs = expectations[name]
+
+    it("has an expectation here", function()
+      assert.truthy(runs)
+    end)
+
+    for _, run in ipairs(runs or {}) do
+      for _, program in ipairs { "nmpi", "luajit" } do
+        for _, n in ipairs(run[program] or { 1, 2, 3, 4 }) do
+          local args = { source .. "/examples/" .. name, unpack(run.args or {}) }
+          local command = table.concat({ program, unpack(run.args or {}) }, " ")
+          it(("gives the right output with -n %d under %s"):format(n, command), function()
+            local code, out, err = job.run { program = program, n = n, args = args, timeout = run.timeout }
+            assert.equal(0, code, err)
+            run.check(out, n)
+          end)
+        end
+      end
+    end
+  end)
+end
+
+describe("the expectations", function()
+  it("are of examples that exist", function()
+    local there = {}
+    for _, name in ipairs(example_files()) do there[name] = true end
+    for name in pairs(expectations) do assert.truthy(there[name], name) end
+  end)
+end)
+
+describe("examples/02_pi.lua", function()
+  it("refuses arguments that it does not know", function()
+    local code, out, err = job.run { program = "nmpi", n = 2, args = { source .. "/examples/02_pi.lua", "many" } }
+    assert.not_equal(0, code)
+    assert.equal("", out:match "pi = .*" or "")
+    assert.matches("expected %-%-compare%-jit or a number, got many", err)
+  end)
+end)
