@@ -157,19 +157,28 @@ function data.guards(layout, n, dtype)
   return view, base
 end
 
+-- Sets the elements from dimension d on, in row-major order; k is the position of the first. Returns that of the next.
+local function set(a, d, offset, k)
+  if d == a.ndim then
+    if k < a.count then a.p[offset] = a.element(a.seed + k) end
+    return k + 1
+  end
+  local extent, stride = a.shape[d], a.strides[d]
+  if d < a.ndim - 1 then
+    for i = 0, extent - 1 do k = set(a, d + 1, offset + i * stride, k) end
+    return k
+  end
+  local p, element, first = a.p, a.element, a.seed + k
+  for i = 0, math.min(extent, a.count - k) - 1 do p[offset + i * stride] = element(first + i) end
+  return k + extent
+end
+
 --- Sets the elements of a view, or the first `count` of them, to value(seed), value(seed + 1), ...
 function data.fill(view, seed, count, element)
-  element = element or value[view.dtype]
-  local p, ndim, shape, strides = view.data, view.ndim, view.shape, view.strides
-  for k = 0, (count or view.size) - 1 do
-    local offset, rest = 0, k
-    for d = ndim - 1, 0, -1 do
-      local i = rest % shape[d]
-      offset = offset + i * strides[d]
-      rest = (rest - i) / shape[d]
-    end
-    p[offset] = element(seed + k)
-  end
+  set({
+    p = view.data, ndim = view.ndim, shape = view.shape, strides = view.strides, seed = seed,
+    count = count or view.size, element = element or value[view.dtype],
+  }, 0, 0, 0)
   return view
 end
 
