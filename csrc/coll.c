@@ -45,11 +45,14 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
   TRY(check_root(comm, root));
   if (comm->rank == root) {
     TRY(reduction_build(&s, &r, senddata, recvdata, &op));
+    /* MPICH 4.0 crashes when a root other than 0 reduces more than 2 KiB in place. */
+    if (s.data == MPI_IN_PLACE && root != 0) TRY(message_duplicate(&s, &r, "recvdata"));
   } else {
     TRY(message_send(&s, senddata, "senddata"));
     TRY(check_op(&op, senddata, "senddata"));
   }
-  int code = MPI_Reduce(s.data, r.data, s.count, s.type, op->handle, root, comm->handle);
+  MPI_Op handle = op_handle(op, comm->rank == root ? recvdata->type : senddata->type);
+  int code = MPI_Reduce(s.data, r.data, s.count, s.type, handle, root, comm->handle);
   if (code == MPI_SUCCESS && comm->rank == root) message_unpack(&r, recvdata->length);
   message_done();
   return code;
@@ -60,7 +63,8 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
   message s, r;
   TRY(check_comm(&comm));
   TRY(reduction_build(&s, &r, senddata, recvdata, &op));
-  int code = MPI_Allreduce(s.data, r.data, s.count, s.type, op->handle, comm->handle);
+  int code =
+      MPI_Allreduce(s.data, r.data, s.count, s.type, op_handle(op, recvdata->type), comm->handle);
   if (code == MPI_SUCCESS) message_unpack(&r, recvdata->length);
   message_done();
   return code;

@@ -76,6 +76,7 @@ int nmpi_abort(int code) {
 int nmpi_finalize(void) {
   if (nmpi_finalized()) return NMPI_SUCCESS;
   comm_finalize();
+  op_finalize();
   return MPI_Finalize();
 }
 

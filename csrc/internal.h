@@ -12,24 +12,26 @@
 /* ---- dtypes: code, name, C type, member of nmpi_array.p, MPI datatype, kind ------------------ */
 
 enum kind {
-  KIND_INTEGER = 1,
-  KIND_REAL = 2,
-  KIND_COMPLEX = 4,
-  KIND_LOGICAL = 8,
-  KIND_TEXT = 16,
-  KIND_PAIR = 32,
-  KIND_STRUCT = 64,
+  KIND_SIGNED = 1,
+  KIND_UNSIGNED = 2,
+  KIND_INTEGER = KIND_SIGNED | KIND_UNSIGNED,
+  KIND_REAL = 4,
+  KIND_COMPLEX = 8,
+  KIND_LOGICAL = 16,
+  KIND_TEXT = 32,
+  KIND_PAIR = 64,
+  KIND_STRUCT = 128,
 };
 
 #define NMPI_DTYPES(X)                                                                             \
-  X(NMPI_INT8, "int8", int8_t, i8, MPI_INT8_T, KIND_INTEGER)                                       \
-  X(NMPI_INT16, "int16", int16_t, i16, MPI_INT16_T, KIND_INTEGER)                                  \
-  X(NMPI_INT32, "int32", int32_t, i32, MPI_INT32_T, KIND_INTEGER)                                  \
-  X(NMPI_INT64, "int64", int64_t, i64, MPI_INT64_T, KIND_INTEGER)                                  \
-  X(NMPI_UINT8, "uint8", uint8_t, u8, MPI_UINT8_T, KIND_INTEGER)                                   \
-  X(NMPI_UINT16, "uint16", uint16_t, u16, MPI_UINT16_T, KIND_INTEGER)                              \
-  X(NMPI_UINT32, "uint32", uint32_t, u32, MPI_UINT32_T, KIND_INTEGER)                              \
-  X(NMPI_UINT64, "uint64", uint64_t, u64, MPI_UINT64_T, KIND_INTEGER)                              \
+  X(NMPI_INT8, "int8", int8_t, i8, MPI_INT8_T, KIND_SIGNED)                                        \
+  X(NMPI_INT16, "int16", int16_t, i16, MPI_INT16_T, KIND_SIGNED)                                   \
+  X(NMPI_INT32, "int32", int32_t, i32, MPI_INT32_T, KIND_SIGNED)                                   \
+  X(NMPI_INT64, "int64", int64_t, i64, MPI_INT64_T, KIND_SIGNED)                                   \
+  X(NMPI_UINT8, "uint8", uint8_t, u8, MPI_UINT8_T, KIND_UNSIGNED)                                  \
+  X(NMPI_UINT16, "uint16", uint16_t, u16, MPI_UINT16_T, KIND_UNSIGNED)                             \
+  X(NMPI_UINT32, "uint32", uint32_t, u32, MPI_UINT32_T, KIND_UNSIGNED)                             \
+  X(NMPI_UINT64, "uint64", uint64_t, u64, MPI_UINT64_T, KIND_UNSIGNED)                             \
   X(NMPI_FLOAT, "float", float, f32, MPI_FLOAT, KIND_REAL)                                         \
   X(NMPI_DOUBLE, "double", double, f64, MPI_DOUBLE, KIND_REAL)                                     \
   X(NMPI_COMPLEX_FLOAT, "complex float", float _Complex, c64, MPI_C_FLOAT_COMPLEX, KIND_COMPLEX)   \
@@ -70,13 +72,18 @@ struct nmpi_comm {
 
 struct nmpi_op {
   MPI_Op handle;
+  MPI_Op unsigned_handle; /* for unsigned integers */
   const char *name;
   int kinds; /* the kinds of dtype that it is defined on */
 };
 
+/* The handle to reduce data of a dtype with. */
+MPI_Op op_handle(const nmpi_op *op, int dtype);
+
 void comm_init(void);
 void comm_finalize(void);
 void op_init(void);
+void op_finalize(void);
 
 /* ---- argument checks ------------------------------------------------------------------------- */
 
@@ -96,6 +103,7 @@ int check_same(const nmpi_array *send, const nmpi_array *recv);
 
 typedef struct message {
   void *data; /* the array's own elements, or per-thread scratch */
+  size_t bytes;
   int count;
   MPI_Datatype type;
   nmpi_array *unpack; /* the view that a receive into scratch goes to, else NULL */
@@ -109,7 +117,8 @@ enum slot { SLOT_SEND, SLOT_RECV, SLOT_COUNT };
 int message_send(message *m, const nmpi_array *a, const char *argument);
 /* Builds a message to receive into; `load` packs the view's present elements first. */
 int message_recv(message *m, nmpi_array *a, const char *argument, bool load);
-size_t message_bytes(const message *m);
+/* Builds a message to send a copy of what another one holds. */
+int message_duplicate(message *copy, const message *m, const char *argument);
 /* Fails where MPI itself would read and write the same memory. */
 int message_disjoint(const message *send, const message *recv);
 /* After success: unpacks the first `elements` elements into the view, if it is one. */

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "internal.h"
 
@@ -33,12 +34,12 @@ static void scratch_make_key(void) {
 
 static void *scratch_get(enum slot slot, size_t bytes) {
   scratch *s = &scratches[slot];
-  if (bytes <= s->bytes) return s->data;
+  if (s->data != NULL && bytes <= s->bytes) return s->data;
   pthread_once(&scratch_once, scratch_make_key);
   pthread_setspecific(scratch_key, scratches);
   free(s->data);
   *s = (scratch){0};
-  if (posix_memalign(&s->data, NMPI_ALIGNMENT, bytes) != 0) return NULL;
+  if (posix_memalign(&s->data, NMPI_ALIGNMENT, bytes > 0 ? bytes : 1) != 0) return NULL;
   s->bytes = bytes;
   return s->data;
 }
@@ -63,12 +64,13 @@ static int message_build(message *m, const nmpi_array *a, const char *argument, 
                 (int)(INT_MAX / m->item), (long long)a->length);
   }
   m->count = (int)(a->length * m->item);
+  m->bytes = (size_t)a->length * (size_t)a->itemsize;
   m->type = dtype_mpi(a->type);
   m->unpack = NULL;
   m->scratch = !nmpi_array_is_contiguous(a, 0);
   m->data = a->p.any;
   if (m->scratch) {
-    m->data = scratch_get(slot, (size_t)a->length * (size_t)a->itemsize);
+    m->data = scratch_get(slot, m->bytes);
     if (m->data == NULL) {
       return fail(argument, "no memory to pack %lld elements", (long long)a->length);
     }
@@ -96,16 +98,18 @@ int message_recv(message *m, nmpi_array *a, const char *argument, bool load) {
   return NMPI_SUCCESS;
 }
 
-size_t message_bytes(const message *m) {
-  int size = 0;
-  MPI_Type_size(m->type, &size);
-  return (size_t)m->count * (size_t)size;
+int message_duplicate(message *copy, const message *m, const char *argument) {
+  *copy = *m;
+  copy->data = scratch_get(SLOT_SEND, m->bytes);
+  if (copy->data == NULL) return fail(argument, "no memory to copy %zu bytes", m->bytes);
+  memcpy(copy->data, m->data, m->bytes);
+  return NMPI_SUCCESS;
 }
 
 int message_disjoint(const message *send, const message *recv) {
   if (send->scratch || recv->scratch) return NMPI_SUCCESS;
   uintptr_t s = (uintptr_t)send->data, r = (uintptr_t)recv->data;
-  if (s + message_bytes(send) <= r || r + message_bytes(recv) <= s) return NMPI_SUCCESS;
+  if (s + send->bytes <= r || r + recv->bytes <= s) return NMPI_SUCCESS;
   if (send->count == 0 || recv->count == 0) return NMPI_SUCCESS;
   return fail("recvdata", "expected memory of its own, but it overlaps 'senddata'");
 }

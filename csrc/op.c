@@ -25,11 +25,68 @@ enum {
 
 static nmpi_op operators[OP_COUNT];
 
+/* ---- MPI_MAX and MPI_MIN of unsigned integers, for an MPI that gets them wrong ---- */
+
+static void keep(const void *in, void *inout, int n, MPI_Datatype type, bool larger) {
+  int size = 0;
+  MPI_Type_size(type, &size);
+  for (int i = 0; i < n; i++) {
+    if (size == 1) {
+      const uint8_t *a = in;
+      uint8_t *b = inout;
+      if ((a[i] > b[i]) == larger) b[i] = a[i];
+    } else if (size == 2) {
+      const uint16_t *a = in;
+      uint16_t *b = inout;
+      if ((a[i] > b[i]) == larger) b[i] = a[i];
+    } else if (size == 4) {
+      const uint32_t *a = in;
+      uint32_t *b = inout;
+      if ((a[i] > b[i]) == larger) b[i] = a[i];
+    } else {
+      const uint64_t *a = in;
+      uint64_t *b = inout;
+      if ((a[i] > b[i]) == larger) b[i] = a[i];
+    }
+  }
+}
+
+static void keep_larger(void *in, void *inout, int *n, MPI_Datatype *type) {
+  keep(in, inout, *n, *type, true);
+}
+
+static void keep_smaller(void *in, void *inout, int *n, MPI_Datatype *type) {
+  keep(in, inout, *n, *type, false);
+}
+
+/* MPICH 4.0 compares unsigned integers as if they had a sign. */
+static bool compares_signed(void) {
+  uint8_t high = UINT8_MAX, low = 1;
+  MPI_Reduce_local(&high, &low, 1, MPI_UINT8_T, MPI_MAX);
+  return low != UINT8_MAX;
+}
+
 void op_init(void) {
 #define FILL(name_, kinds_)                                                                        \
-  operators[OP_##name_] = (nmpi_op){.handle = MPI_##name_, .name = #name_, .kinds = (kinds_)};
+  operators[OP_##name_] = (nmpi_op){                                                               \
+      .handle = MPI_##name_, .unsigned_handle = MPI_##name_, .name = #name_, .kinds = (kinds_)};
   OPERATORS(FILL)
 #undef FILL
+  if (compares_signed()) {
+    MPI_Op_create(keep_larger, 1, &operators[OP_MAX].unsigned_handle);
+    MPI_Op_create(keep_smaller, 1, &operators[OP_MIN].unsigned_handle);
+  }
+}
+
+void op_finalize(void) {
+  for (int i = 0; i < OP_COUNT; i++) {
+    nmpi_op *op = &operators[i];
+    if (op->unsigned_handle != op->handle) MPI_Op_free(&op->unsigned_handle);
+  }
+}
+
+MPI_Op op_handle(const nmpi_op *op, int dtype) {
+  return dtype_kind(dtype) == KIND_UNSIGNED ? op->unsigned_handle : op->handle;
 }
 
 nmpi_op *nmpi_op_predefined(int position) {
