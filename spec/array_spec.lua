@@ -116,7 +116,9 @@ local function elements(a)
   return list
 end
 
+-- The bytes of all arrays that are still there. Compiled code may hold on to some that nothing else refers to.
 local function storage()
+  jit.flush()
   for _ = 1, 3 do collectgarbage() end
   return tonumber(core.nmpi_memory_bytes())
 end
@@ -1173,7 +1175,8 @@ describe("arrays: storage", function()
     f()
     local before = storage()
     f()
-    assert.equal(before, storage())
+    local after = storage()
+    check(after == before, "%d bytes instead of %d", after, before)
   end
 
   it("is shared by views and kept until the last of them goes, in every order", function()
@@ -1524,10 +1527,14 @@ describe("arrays: in compiled code", function()
     collectgarbage()
     collectgarbage "stop"
     local reasons, funcinfo, format = require("jit.vmdef").traceerr, require("jit.util").funcinfo, string.format
-    local made, aborted
+    -- Traces that start in the function's own loops; others come of functions that are called often.
+    local loop, ours, made, aborted
     local function watch(what, _, func, pc, reason)
-      if what == "stop" then made = made + 1 end
-      if what == "abort" then
+      if what == "start" then
+        ours = func == loop and pc > 0
+      elseif what == "stop" and ours then
+        made = made + 1
+      elseif what == "abort" and ours then
         aborted[#aborted + 1] = format("%s: %s", tostring(funcinfo(func, pc).loc), tostring(reasons[reason]))
       end
     end
@@ -1535,10 +1542,10 @@ describe("arrays: in compiled code", function()
       for _, dtype in ipairs(SUMMED) do
         local a = mpi.zeros(case[1], dtype)
         local b = case[2] and mpi.zeros(case[2], dtype)
-        -- LuaJIT counts by hashes of addresses. A collision can start a trace at an odd place, which then aborts; so
-        -- new copies of the code have some tries.
-        for _ = 1, 20 do
-          local loop = loadstring(string.dump(case[3]))
+        -- LuaJIT counts by hashes of addresses. A collision can start a trace of an outer loop too early, which then
+        -- aborts; so new copies of the code have some tries.
+        for _ = 1, 10 do
+          loop = loadstring(string.dump(case[3]))
           made, aborted = 0, {}
           jit.flush()
           jit.attach(watch, "trace")
@@ -1638,7 +1645,7 @@ describe("arrays: mistakes", function()
     rejects(function() a[0] = 1 end, "nmpi.array[i]: expected 2 whole indices within the shape (2, 3), got (0)")
     rejects(function() local _ = point[0] end, "nmpi.array[i]: expected 0 whole indices within the shape ()")
     rejects(function() a:get() end, "nmpi.array:get: expected 2 whole indices within the shape (2, 3)")
-    rejects(function() a:get(1) end, "nmpi.array:get: expected 2 whole indices within the shape (2, 3), got (1, nil")
+    rejects(function() a:get(1) end, "nmpi.array:get: expected 2 whole indices within the shape (2, 3), got (1")
     rejects(function() a:get(0, 1, 2) end, "expected 2 whole indices within the shape (2, 3), got (0, 1, 2")
     rejects(function() a:get("0", 1) end, "nmpi.array:get: expected 2 whole indices within")
     rejects(function() line:get(0, 1) end, "nmpi.array:get: expected 1 whole index within the shape (4,)")

@@ -9,16 +9,17 @@ local function describe(err, detail)
   return (format:gsub("%%[%a]", tostring(detail)))
 end
 
---- Calls f(n), which is to run a loop n times, from a cold start. Returns the aborts of traces that began in f and the
--- ways in which they fell back to the interpreter, and whether one of them became a loop.
-function hot.trace(f, n)
+--- Calls run(), from a cold start. Returns the aborts of traces that began in the function f and the ways in which they
+-- fell back to the interpreter; whether one of them became a loop; and what pcall(run) returned.
+function hot.watch(f, run)
   local util = require "jit.util"
   -- Traces of nmpi's own functions, begun before the loop is hot, may well be given up: the loop inlines them.
   local ours, problems, looped = {}, {}, false
 
   local function watch(what, trace, func, pc, err, detail)
     if what == "start" then
-      ours[trace] = func == f or ours[err] -- the parent of a side trace
+      -- Position 0 is the entry of f; a side trace belongs to its parent.
+      ours[trace] = err == nil and func == f and pc > 0 or ours[err]
     elseif what == "abort" and ours[trace] then
       problems[#problems + 1] = ("%s at %s"):format(describe(err, detail), util.funcinfo(func, pc).loc)
     elseif what == "stop" and ours[trace] then
@@ -28,15 +29,18 @@ function hot.trace(f, n)
     end
   end
 
-  -- What only the first calls do (looking at a type, resolving a symbol) is not part of the loop.
+  jit.flush()
+  jit.attach(watch, "trace")
+  local ok, message = pcall(run)
+  jit.attach(watch)
+  return problems, looped, ok, message
+end
+
+-- What only the first calls do (looking at a type, resolving a symbol) is not part of the loop.
+local function warm(f)
   jit.off()
   f(3)
   jit.on()
-  jit.flush()
-  jit.attach(watch, "trace")
-  f(n)
-  jit.attach(watch)
-  return problems, looped
 end
 
 --- The KiB that f(n) leaves allocated once it is compiled.
@@ -51,13 +55,15 @@ function hot.allocated(f, n)
   return after - before
 end
 
---- Defines the tests of a list of { name, f }.
+--- Defines the tests of a list of { name, f }, where f(n) runs a loop n times; none where the JIT compiler is off.
 function hot.define(it, loops)
   if not jit.status() then return end
   for _, loop in ipairs(loops) do
     local name, f = loop[1], loop[2]
     it(name .. " compiles", function()
-      local problems, looped = hot.trace(f, 500)
+      warm(f)
+      local problems, looped, ok, message = hot.watch(f, function() f(500) end)
+      assert(ok, message)
       assert(#problems == 0, table.concat(problems, "; "))
       assert(looped, "no trace of the loop")
     end)

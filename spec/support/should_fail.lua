@@ -9,24 +9,24 @@ local job = require "spec.support.job"
 local SOON = 20
 
 -- `code` is the exit code (any but 0 where absent), `out` and `err` are Lua patterns that must be found, `absent` one
--- that must not be.
+-- that must not be. They are not anchored, because MPI libraries print warnings of their own, some to stdout.
 local cases = {
-  { "good", n = 3, code = 0, out = "^PASS passes\nSKIP skips: not today\n1 passed, 0 failed, 1 skipped\n$" },
-  { "mixed", n = 1, out = "\n1 passed, 2 failed, 2 skipped\n$",
+  { "good", n = 3, code = 0, out = "PASS passes\nSKIP skips: not today\n1 passed, 0 failed, 1 skipped\n" },
+  { "mixed", n = 1, out = "\n1 passed, 2 failed, 2 skipped\n",
     err = "%[rank 0 of 1%] spec/support/should_fail/mixed%.lua:5: kinds fail: Expected objects to be equal" },
-  { "mixed", serial = true, code = 1, out = "\n1 passed, 2 failed, 2 skipped\n$",
+  { "mixed", serial = true, code = 1, out = "\n1 passed, 2 failed, 2 skipped\n",
     err = "\nspec/support/should_fail/mixed%.lua:6: kinds raise: oops\nstack traceback:\n" },
   { "last_rank", n = 3, absent = "passed",
     err = "%[rank 2 of 3%] spec/support/should_fail/last_rank%.lua:7: a failure on one rank ends the job: " },
   { "raise", n = 2, absent = "passed",
     err = "%[rank 0 of 2%] spec/support/should_fail/raise%.lua:6: raises: raised on purpose\nstack traceback:\n"
       .. "[^[]*raise%.lua:6: in function 'raise'" },
-  { "setup", n = 1, out = "^0 passed, 1 failed\n$",
+  { "setup", n = 1, out = "0 passed, 1 failed\n",
     err = "%[rank 0 of 1%] spec/support/should_fail/setup%.lua:4: a setup setup: no setup today\n" },
   { "syntax", n = 2, absent = "passed", err = "%[rank %d of 2%] spec/support/should_fail/syntax%.lua:%d+: " },
-  { "syntax", n = 1, out = "^0 passed, 1 failed\n$", err = "spec/support/should_fail/syntax%.lua:%d+: " },
-  { "empty", n = 1, out = "^0 passed, 1 failed\n$", err = "no tests found" },
-  { "missing", n = 1, out = "^0 passed, %d failed\n$", err = "spec/support/should_fail/missing%.lua" },
+  { "syntax", n = 1, out = "0 passed, 1 failed\n", err = "spec/support/should_fail/syntax%.lua:%d+: " },
+  { "empty", n = 1, out = "0 passed, 1 failed\n", err = "no tests found" },
+  { "missing", n = 1, out = "0 passed, %d failed\n", err = "spec/support/should_fail/missing%.lua" },
   { "crash", n = 2, absent = "passed" },
   { "hang", n = 2, limit = 10, code = 124, absent = "passed", err = "timed out after 10 s: " },
 }
@@ -41,7 +41,10 @@ local function problems(case, code, out, err, seconds)
   else
     check(code ~= 0, "an exit code other than 0")
   end
-  check(not case.out or out:find(case.out), "stdout " .. tostring(case.out))
+  if case.out then
+    check(out:find(case.out), "stdout " .. case.out)
+    check(select(2, out:gsub(" passed, ", "")) == 1, "one closing line")
+  end
   check(not case.err or err:find(case.err), "stderr " .. tostring(case.err))
   check(not case.absent or not out:find(case.absent), "stdout without " .. tostring(case.absent))
   check(seconds < SOON, "an end within " .. SOON .. " s")

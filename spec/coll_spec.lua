@@ -1,0 +1,383 @@
+-- SPDX-License-Identifier: MIT
+-- In every test the ranks communicate first; what went wrong is collected and judged after that. op_spec.lua tests
+-- the operators.
+
+local ffi = require "ffi"
+local mpi = require "nmpi"
+local data = require "spec.support.data"
+local hot = require "spec.support.hot"
+
+local SUCCESS, SELF = mpi.SUCCESS, mpi.COMM_SELF
+local rank, size = mpi.rank(), mpi.size()
+
+local function judge(problems)
+  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
+    math.min(#problems, 20))))
+end
+
+local function note(problems, label, status, memory, expected)
+  local what = status ~= SUCCESS and "status " .. tostring(status) or data.difference(memory, expected)
+  if what then problems[#problems + 1] = label .. ": " .. what end
+end
+
+describe("barrier", function()
+  it("lets nobody pass before everybody has come", function()
+    local path = mpi.zeros(1000, "char")
+    if rank == 0 then
+      local name = os.tmpname()
+      os.remove(name)
+      ffi.copy(path.data, name)
+    end
+    mpi.bcast(path)
+    local name = ffi.string(path.data)
+    local status, world_status, self_status, found, wrong = 0, 0, 0, 0, 0
+    for turn = 0, size - 1 do
+      if rank == turn then io.open(name, "w"):close() end
+      status = status + mpi.barrier()
+      local file = io.open(name)
+      found = found + (file and 1 or 0)
+      if file then file:close() end
+      world_status = world_status + mpi.barrier(mpi.COMM_WORLD)
+      if rank == turn then os.remove(name) end
+      mpi.barrier()
+      file = io.open(name)
+      wrong = wrong + (file and 1 or 0)
+      mpi.barrier()
+      self_status = self_status + mpi.barrier(SELF)
+    end
+    assert.same({ 0, 0, 0 }, { status, world_status, self_status })
+    assert.equal(size, found)
+    assert.equal(0, wrong)
+    assert.same({ SUCCESS }, { mpi.barrier(SELF) })
+  end)
+end)
+
+-- ---- broadcast ----
+
+describe("bcast", function()
+  -- The layout is another one on each rank.
+  local function bcast(problems, dtype, position, n, root)
+    local layout = data.at(data.layouts_of(n), position + rank)
+    local view, memory = data.new(layout, n, dtype, data.seed(rank))
+    local status = mpi.bcast(view, root)
+    local expected = select(2, data.new(layout, n, dtype, data.seed(root)))
+    note(problems, ("%d of %s, %s here, from %d"):format(n, dtype, layout, root), status, memory, expected)
+  end
+
+  it("carries every dtype in every layout", function()
+    local problems = {}
+    for i, dtype in ipairs(data.dtypes) do
+      for j = 1, #data.layouts do bcast(problems, dtype, j, j % 2 == 0 and 7 or 1000, (i + j) % size) end
+      for _, n in ipairs { 0, 1 } do bcast(problems, dtype, i, n, i % size) end
+    end
+    judge(problems)
+  end)
+
+  it("carries every layout from every root", function()
+    local problems = {}
+    for root = 0, size - 1 do
+      for j = 1, #data.layouts do bcast(problems, "float", j, 24, root) end
+    end
+    judge(problems)
+  end)
+
+  it("carries large arrays in every layout", function()
+    local problems = {}
+    for i, dtype in ipairs { "double", "int16" } do
+      for j = 1, #data.layouts do bcast(problems, dtype, j, 200000, (i + j) % size) end
+    end
+    judge(problems)
+  end)
+
+  it("comes from rank 0 unless told otherwise", function()
+    local a, b = mpi.array { rank, rank + 0.5 }, mpi.array { rank + 7 }
+    local results = { mpi.bcast(a) }
+    local status = mpi.bcast(b, nil, mpi.COMM_WORLD)
+    assert.same({ SUCCESS }, results)
+    assert.equal(SUCCESS, status)
+    assert.same({ 0, 0.5 }, a:totable())
+    assert.same({ 7 }, b:totable())
+  end)
+
+  it("carries raw FFI arrays, from a const one too", function()
+    local fixed, vla, grid = ffi.new "double[3]", ffi.new("int32_t[?]", 4), ffi.new "uint16_t[2][3]"
+    fixed[2], vla[3], grid[1][2] = rank + 0.5, rank - 7, rank + 60000
+    local source = ffi.new("const double[2]", { 1.5, -2.5 })
+    local target = mpi.zeros { 2, 1 }
+    local root = size - 1
+    local status = mpi.bcast(fixed, root) + mpi.bcast(vla, root) + mpi.bcast(grid, root)
+      + mpi.bcast(rank == root and source or target, root)
+    assert.equal(4 * SUCCESS, status)
+    assert.same({ root + 0.5, root - 7, root + 60000 }, { fixed[2], vla[3], grid[1][2] })
+    if rank ~= root then assert.same({ { 1.5 }, { -2.5 } }, target:totable()) end
+  end)
+
+  it("on COMM_SELF leaves the data as it is", function()
+    local problems = {}
+    for i, dtype in ipairs(data.dtypes) do
+      local layout = data.at(data.layouts, i)
+      local view, memory = data.new(layout, 7, dtype, 99)
+      note(problems, dtype, mpi.bcast(view, 0, SELF), memory, select(2, data.new(layout, 7, dtype, 99)))
+    end
+    judge(problems)
+  end)
+end)
+
+-- ---- reductions ----
+
+-- For each kind of dtype an operator, what rank r contributes at index k, and the result.
+local function sum_part(r, k) return k % 7 + 3 * r end
+
+local kinds = {
+  number = {
+    op = "SUM", part = sum_part,
+    total = function(k) return size * (k % 7) + 3 * size * (size - 1) / 2 end,
+  },
+  bool = {
+    op = "LOR", part = function(r, k) return k % (size + 1) == r end,
+    total = function(k) return k % (size + 1) < size end,
+  },
+  pair = {
+    op = "MAXLOC", part = function(r, k) return { k % 5 + (k % size == r and 10 or 0), 100 * r + k % 100 } end,
+    total = function(k) return { k % 5 + 10, 100 * (k % size) + k % 100 } end,
+  },
+}
+
+local reducible = {}
+for _, dtype in ipairs(data.dtypes) do
+  if dtype ~= "char" and not dtype:find "^struct" then reducible[#reducible + 1] = dtype end
+end
+
+local function kind_of(dtype)
+  return dtype == "bool" and kinds.bool or data.is_pair(dtype) and kinds.pair or kinds.number
+end
+
+local function part(dtype)
+  local f = kind_of(dtype).part
+  return function(k) return f(rank, k) end
+end
+
+-- Each returns the status; what a rank receives is the total, or nothing.
+local ways = {
+  allreduce = function(sent, got, op) return mpi.allreduce(sent, got, op) end,
+  reduce = function(sent, got, op, root) return mpi.reduce(sent, rank == root and got or nil, op, root) end,
+  ["reduce with buffers everywhere"] = function(sent, got, op, root) return mpi.reduce(sent, got, op, root) end,
+  ["allreduce in place"] = function(sent, got, op)
+    got:assign(sent:reshape(got.shape))
+    return mpi.allreduce(mpi.IN_PLACE, got, op)
+  end,
+  ["reduce in place"] = function(sent, got, op, root)
+    if rank ~= root then return mpi.reduce(sent, nil, op, root) end
+    got:assign(sent:reshape(got.shape))
+    return mpi.reduce(mpi.IN_PLACE, got, op, root)
+  end,
+}
+
+local function reduce(problems, way, dtype, from, to, n, root)
+  local kind = kind_of(dtype)
+  local sent, sent_memory = data.new(from, n, dtype, 0, nil, part(dtype))
+  local got, memory = data.guards(to, n, dtype)
+  local status = ways[way](sent, got, mpi[kind.op], root)
+  local label = ("%s to %d, %d of %s, %s to %s"):format(way, root, n, dtype, from, to)
+  local expected = select(2, data.guards(to, n, dtype))
+  if way:find "^all" or rank == root then
+    expected = select(2, data.new(to, n, dtype, 0, nil, kind.total))
+  end
+  note(problems, label, status, memory, expected)
+  note(problems, label .. ", what was sent", SUCCESS, sent_memory,
+    select(2, data.new(from, n, dtype, 0, nil, part(dtype))))
+end
+
+local names = {}
+for way in pairs(ways) do names[#names + 1] = way end
+table.sort(names) -- every rank takes them in the same order
+
+for w, way in ipairs(names) do
+  describe(way, function()
+    it("combines every dtype in every layout", function()
+      local problems = {}
+      for i, dtype in ipairs(reducible) do
+        for j, from in ipairs(data.layouts) do
+          if (i + j + w) % 2 == 0 then
+            reduce(problems, way, dtype, from, data.at(data.layouts, i + j + w), j < 3 and 1000 or 7, (i + j) % size)
+          end
+        end
+      end
+      judge(problems)
+    end)
+
+    it("combines every layout into every other", function()
+      local problems = {}
+      for i, from in ipairs(data.layouts) do
+        for j, to in ipairs(data.layouts) do
+          if (i + j + w) % 2 == 0 then reduce(problems, way, "double", from, to, 24, (i + j) % size) end
+        end
+      end
+      judge(problems)
+    end)
+
+    it("combines single elements and none at all", function()
+      local problems = {}
+      for i, dtype in ipairs(reducible) do
+        local n = (i + w) % 2
+        local layouts = data.layouts_of(n)
+        reduce(problems, way, dtype, data.at(layouts, i), data.at(layouts, i + w), n, i % size)
+      end
+      reduce(problems, way, "double", "scalar", "C", 1, 0)
+      reduce(problems, way, "double", "C", "scalar", 1, size - 1)
+      judge(problems)
+    end)
+
+    it("combines large arrays", function()
+      local problems = {}
+      for j, from in ipairs(data.layouts) do
+        reduce(problems, way, (j + w) % 2 == 0 and "double" or "int16", from, data.at(data.layouts, j + w), 200000,
+          j % size)
+      end
+      judge(problems)
+    end)
+  end)
+end
+
+describe("the arguments of reductions", function()
+  local triangle = size * (size + 1) / 2
+
+  it("may be left out: the sum, to rank 0, of all", function()
+    local a, b, c = mpi.array { rank + 1, -rank - 1 }, mpi.zeros(2), mpi.array { 5, 5 }
+    local results = { mpi.allreduce(a, b) }
+    local reduce_results = { mpi.reduce(a, c) }
+    assert.same({ SUCCESS }, results)
+    assert.same({ SUCCESS }, reduce_results)
+    assert.same({ triangle, -triangle }, b:totable())
+    assert.same(rank == 0 and { triangle, -triangle } or { 5, 5 }, c:totable())
+  end)
+
+  it("may be raw FFI arrays, of any length and shape", function()
+    local fixed, vla, grid = ffi.new("double[6]", rank + 1), ffi.new("double[?]", 6), ffi.new "double[2][3]"
+    local view = mpi.zeros({ 3, 2 }, "double", "F")
+    local status = mpi.allreduce(fixed, vla)
+    status = status + mpi.reduce(vla, grid, mpi.MAX, size - 1)
+    status = status + mpi.allreduce(fixed, view, mpi.MIN)
+    local single = ffi.new("int[1]", rank)
+    status = status + mpi.allreduce(mpi.IN_PLACE, single, mpi.MAX)
+    local constant = ffi.new("const int64_t[2]", { rank, 2LL ^ 40 })
+    local sum = ffi.new "int64_t[2]"
+    status = status + mpi.allreduce(constant, sum)
+    assert.equal(SUCCESS, status)
+    assert.equal(triangle, vla[0])
+    assert.equal(triangle, vla[5])
+    assert.equal(rank == size - 1 and triangle or 0, grid[1][2])
+    assert.same({ { 1, 1 }, { 1, 1 }, { 1, 1 } }, view:totable())
+    assert.equal(size - 1, single[0])
+    assert.equal(triangle - size, tonumber(sum[0]))
+    assert.equal(size * 2LL ^ 40, sum[1])
+  end)
+
+  it("may differ in shape where their sizes agree", function()
+    local a, b = mpi.zeros { 2, 3, 4 }, mpi.zeros { 6, 4 }
+    data.fill(a, 0, nil, function(k) return k * (rank + 1) end)
+    local status = mpi.allreduce(a, b:transpose():transpose())
+    assert.equal(SUCCESS, status)
+    for k = 0, 23 do assert.equal(k * triangle, b:get(math.floor(k / 4), k % 4)) end
+  end)
+
+  it("may be two interleaved views of one array", function()
+    local a = mpi.zeros(20)
+    local even, odd = a:slice { 0, 20, 2 }, a:slice { 1, 20, 2 }
+    even:fill(rank + 1)
+    local status = mpi.allreduce(even, odd)
+    assert.equal(SUCCESS, status)
+    for k = 0, 9 do assert.same({ rank + 1, triangle }, { a[2 * k], a[2 * k + 1] }) end
+  end)
+
+  it("reduce nothing on COMM_SELF", function()
+    local problems = {}
+    for i, dtype in ipairs(reducible) do
+      local op, layout = mpi[kind_of(dtype).op], data.at(data.layouts, i)
+      local sent, expected = data.new(layout, 24, dtype, 0, nil, part(dtype))
+      local got, memory = data.guards(layout, 24, dtype)
+      note(problems, "allreduce of " .. dtype, mpi.allreduce(sent, got, op, SELF), memory, expected)
+      got, memory = data.guards(layout, 24, dtype)
+      note(problems, "reduce of " .. dtype, mpi.reduce(sent, got, op, 0, SELF), memory, expected)
+      note(problems, "in place, " .. dtype, mpi.allreduce(mpi.IN_PLACE, got, op, SELF), memory, expected)
+    end
+    judge(problems)
+  end)
+end)
+
+describe("numbers", function()
+  it("are reduced to numbers", function()
+    local triangle, product = size * (size + 1) / 2, 1
+    for r = 1, size do product = product * r end
+    local results = {
+      { mpi.allreduce(rank + 1) },
+      { mpi.allreduce(rank + 1.5, mpi.SUM) },
+      { mpi.allreduce(rank + 1, mpi.PROD, mpi.COMM_WORLD) },
+      { mpi.allreduce(-rank / 4, mpi.MIN) },
+      { mpi.allreduce(rank == 0 and math.huge or 2 ^ 60, mpi.MAX) },
+      { mpi.allreduce(rank + 0.1, nil, SELF) },
+      { mpi.allreduce(0 / 0) },
+    }
+    assert.same({ SUCCESS, triangle }, results[1])
+    assert.same({ SUCCESS, triangle + size / 2 }, results[2])
+    assert.same({ SUCCESS, product }, results[3])
+    assert.same({ SUCCESS, -(size - 1) / 4 }, results[4])
+    assert.same({ SUCCESS, math.huge }, results[5])
+    assert.same({ SUCCESS, rank + 0.1 }, results[6])
+    assert.equal(SUCCESS, results[7][1])
+    assert.is_true(results[7][2] ~= results[7][2])
+  end)
+
+  it("go into arrays of one double", function()
+    local a, b, raw = mpi.zeros(1), mpi.array({ 1, 2, 3 }):slice { 1, 2 }, ffi.new "double[1]"
+    local root = size - 1
+    local results = { mpi.allreduce(rank + 1, a, mpi.MAX) }
+    local status = mpi.allreduce(rank + 1, raw, mpi.MIN)
+    local reduce_status = mpi.reduce(2, rank == root and b or nil, mpi.PROD, root)
+    assert.same({ SUCCESS }, results)
+    assert.equal(SUCCESS, status)
+    assert.equal(SUCCESS, reduce_status)
+    assert.same({ size, 1 }, { a[0], raw[0] })
+    assert.equal(rank == root and 2 ^ size or 2, b[0])
+  end)
+end)
+
+-- ---- compiled code ----
+
+do
+  local a, b = data.new("C", 7, "double", 1), mpi.zeros(7)
+  local view, other = data.new("stepped", 7, "double", 1), data.guards("column", 7, "double")
+  local fixed, other_fixed = ffi.new "double[12]", ffi.new "double[12]"
+  local vla, grid = ffi.new("int32_t[?]", 12), ffi.new "int32_t[3][4]"
+  local one = mpi.zeros(1)
+  local MAX, IN_PLACE = mpi.MAX, mpi.IN_PLACE
+
+  hot.define(it, {
+    { "barrier", function(n) for _ = 1, n do mpi.barrier(SELF) end end },
+    { "bcast", function(n) for _ = 1, n do mpi.bcast(a, 0, SELF) end end },
+    { "bcast of a view", function(n) for _ = 1, n do mpi.bcast(view, nil, SELF) end end },
+    { "bcast of a raw array", function(n) for _ = 1, n do mpi.bcast(grid, 0, SELF) end end },
+    { "bcast of a raw VLA", function(n) for _ = 1, n do mpi.bcast(vla, 0, SELF) end end },
+    { "reduce", function(n) for _ = 1, n do mpi.reduce(a, b, MAX, 0, SELF) end end },
+    { "reduce of views", function(n) for _ = 1, n do mpi.reduce(view, other, nil, nil, SELF) end end },
+    { "reduce of raw arrays", function(n) for _ = 1, n do mpi.reduce(fixed, other_fixed, MAX, 0, SELF) end end },
+    { "reduce of raw VLAs", function(n) for _ = 1, n do mpi.reduce(vla, grid, MAX, 0, SELF) end end },
+    { "reduce of a number", function(n) for i = 1, n do mpi.reduce(i, one, nil, 0, SELF) end end },
+    { "allreduce", function(n) for _ = 1, n do mpi.allreduce(a, b, MAX, SELF) end end },
+    { "allreduce of views", function(n) for _ = 1, n do mpi.allreduce(view, other, nil, SELF) end end },
+    { "allreduce in place", function(n) for _ = 1, n do mpi.allreduce(IN_PLACE, b, MAX, SELF) end end },
+    { "allreduce of raw arrays", function(n) for _ = 1, n do mpi.allreduce(fixed, other_fixed, MAX, SELF) end end },
+    { "allreduce of raw VLAs", function(n) for _ = 1, n do mpi.allreduce(vla, grid, MAX, SELF) end end },
+    { "allreduce of a raw array in place", function(n)
+      for _ = 1, n do mpi.allreduce(IN_PLACE, fixed, MAX, SELF) end
+    end },
+    { "allreduce of a number", function(n)
+      local total = 0
+      for i = 1, n do
+        local status, x = mpi.allreduce(i, MAX, SELF)
+        total = total + status + x
+      end
+      assert(total == n * (n + 1) / 2)
+    end },
+  })
+end
