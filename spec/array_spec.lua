@@ -62,7 +62,9 @@ end
 
 local function check_same(got, expected, format, ...)
   got, expected = plain(got), plain(expected)
-  check(got == expected, format .. ": expected %s, got %s", ..., tostring(expected), tostring(got))
+  if got ~= expected then
+    error(("%s: expected %s, got %s"):format(format:format(...), tostring(expected), tostring(got)), 2)
+  end
 end
 
 local function product(list, from, to)
@@ -876,6 +878,16 @@ describe("arrays: whole ones", function()
     assert.same({ 3, -3 }, converted({ 3.99, -3.99 }, "float", "int8"))
     assert.same({ -56, -1, -128 }, converted({ 200, 255, 128 }, "uint8", "int8"))
     assert.same({ 255, 128 }, converted({ -1, -128 }, "int8", "uint8"))
+    for dtype, values in pairs {
+      int8 = { -128, 127 }, int16 = { -32768, 32767 }, int32 = { -2147483648, 2147483647 }, uint8 = { 0, 255 },
+      uint16 = { 0, 65535 }, uint32 = { 0, 4294967295 },
+    } do
+      assert.same(values, converted(values, dtype, "double"))
+      local wide = converted(values, dtype, "int64")
+      assert.is_true(wide[1] == values[1] and wide[2] == values[2])
+      assert.same(values, converted(wide, "int64", dtype))
+      assert.same(values, converted(values, "double", dtype))
+    end
     assert.same({ 4294967295 }, converted({ -1 }, "int16", "uint32"))
     assert.same({ 65535 }, converted({ -1 }, "int64", "uint16"))
     assert.same({ 120 }, converted({ 0x12345678 }, "int32", "int8"))
@@ -1257,10 +1269,10 @@ describe("arrays: storage", function()
     balanced(function()
       for _, dtype in ipairs(DTYPES) do
         for _ = 1, 20 do
-          local a = mpi.zeros({ 10, 10 }, dtype)
-          local b = a:slice({ 1, 5 }, 3):copy()
-          b:assign(a:row(2):slice { 0, 4 })
-          a:reshape(100):fill(DATA[dtype](2))
+          local a = mpi.zeros({ 11, 9 }, dtype)
+          local b = a:slice({ 1, 4 }, 3):copy()
+          b:assign(a:row(2):slice { 0, 3 })
+          a:reshape(99):fill(DATA[dtype](2))
           a:transpose():flatten()
         end
       end
@@ -1526,14 +1538,16 @@ describe("arrays: in compiled code", function()
     jit.off(true, true)
     collectgarbage()
     collectgarbage "stop"
-    local reasons, funcinfo, format = require("jit.vmdef").traceerr, require("jit.util").funcinfo, string.format
+    local funcinfo, traceinfo = require("jit.util").funcinfo, require("jit.util").traceinfo
+    local reasons, format = require("jit.vmdef").traceerr, string.format
     -- Traces that start in the function's own loops; others come of functions that are called often.
     local loop, ours, made, aborted
-    local function watch(what, _, func, pc, reason)
+    local function watch(what, trace, func, pc, reason)
       if what == "start" then
         ours = func == loop and pc > 0
       elseif what == "stop" and ours then
         made = made + 1
+        if traceinfo(trace).linktype == "stitch" then aborted[#aborted + 1] = "stitch" end
       elseif what == "abort" and ours then
         aborted[#aborted + 1] = format("%s: %s", tostring(funcinfo(func, pc).loc), tostring(reasons[reason]))
       end

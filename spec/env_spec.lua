@@ -114,6 +114,14 @@ describe("info", function()
     assert.equal(info.host:sub(1, 256), (hosts:tostring():gsub("%z.*", "")))
   end)
 
+  it("tells how much storage the arrays of this process hold", function()
+    local before = mpi.info().memory
+    local a = mpi.zeros(1000)
+    assert.equal(before + 8000, mpi.info().memory)
+    a:free()
+    assert.equal(before, mpi.info().memory)
+  end)
+
   it("tells the version, as the module does", function()
     assert.equal(mpi._VERSION, info.version)
     assert.matches("%d", info.version)
@@ -123,8 +131,8 @@ describe("info", function()
     local names = {}
     for name in pairs(info) do names[#names + 1] = name end
     table.sort(names)
-    assert.same({ "abi", "host", "jit", "launcher", "luajit", "mpi", "path", "rank", "size", "standard",
-      "thread_level", "version" }, names)
+    assert.same({ "abi", "host", "jit", "launcher", "luajit", "memory", "mpi", "path", "rank", "size",
+      "standard", "thread_level", "version" }, names)
     info.rank = -1
     assert.equal(rank, mpi.info().rank)
   end)

@@ -86,7 +86,7 @@ end
 
 --- A communicator, or nil.
 function check.comm(value, where)
-  if value ~= nil and not istype(comm_ct, value) then
+  if type(value) ~= "nil" and not istype(comm_ct, value) then
     mismatch(where, "comm", "a communicator", value)
   end
   return value
@@ -94,7 +94,7 @@ end
 
 --- An operator, or nil.
 function check.op(value, where)
-  if value ~= nil and not istype(op_ct, value) then
+  if type(value) ~= "nil" and not istype(op_ct, value) then
     mismatch(where, "op", "an operator such as SUM", value)
   end
   return value
@@ -102,7 +102,7 @@ end
 
 --- An mpi.status(), or nil.
 function check.info(value, where)
-  if value ~= nil and not istype(status_ct, value) then
+  if type(value) ~= "nil" and not istype(status_ct, value) then
     mismatch(where, "info", "an mpi.status()", value)
   end
   return value

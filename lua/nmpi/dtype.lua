@@ -71,7 +71,7 @@ end
 
 --- The description of what a script passes as dtype: nil for double, a name, or a ctype.
 function dtype.resolve(value, where)
-  if value == nil then return by_name.double end
+  if type(value) == "nil" then return by_name.double end
   if type(value) == "string" then
     if by_name[value] then return by_name[value] end
     local known, ctype = pcall(typeof, value)

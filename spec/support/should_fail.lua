@@ -72,7 +72,7 @@ for _, case in ipairs(cases) do
   else
     failed = failed + 1
     print(("FAIL %s (%s), %.1f s, exit code %d; expected %s"):format(
-      name, case.n or "serial", seconds, code, table.concat(wrong, "; ")))
+      name, case.n or "serial", seconds, code, indent(table.concat(wrong, "; "))))
     print(("  stdout: %s\n  stderr: %s"):format(indent(out), indent(err)))
   end
 end
