@@ -352,7 +352,7 @@ do
   local one = mpi.zeros(1)
   local MAX, IN_PLACE = mpi.MAX, mpi.IN_PLACE
 
-  hot.define(it, {
+  hot.define(it, pending, {
     { "barrier", function(n) for _ = 1, n do mpi.barrier(SELF) end end },
     { "bcast", function(n) for _ = 1, n do mpi.bcast(a, 0, SELF) end end },
     { "bcast of a view", function(n) for _ = 1, n do mpi.bcast(view, nil, SELF) end end },

@@ -440,7 +440,7 @@ do
   local fixed, other_fixed = ffi.new "double[10]", ffi.new "double[10]"
   local vla, grid = ffi.new("int32_t[?]", 12), ffi.new "int32_t[3][4]"
 
-  hot.define(it, {
+  hot.define(it, pending, {
     { "send", function(n) for _ = 1, n do mpi.send(a, NULL) end end },
     { "send of a view", function(n) for _ = 1, n do mpi.send(view, NULL, 3, SELF) end end },
     { "send of a raw array", function(n) for _ = 1, n do mpi.send(fixed, NULL, 3) end end },

@@ -67,10 +67,12 @@ end
 
 --- What is known of a cdata's type: description, shape, vla, length, flags. Nil if it is no array of elements.
 function buffer.type_of(value)
-  local id = tonumber(typeof(value))
+  local ctype = typeof(value)
+  if tonumber(value) then return nil end -- a ctype, which has the type id that its objects have
+  local id = tonumber(ctype)
   local known = types[id]
   if known == nil then
-    known = examine(typeof(value))
+    known = examine(ctype)
     types[id] = known
   end
   return known or nil

@@ -48,6 +48,7 @@ function check.describe(value)
   end
   local kind = type(value)
   if kind == "string" then return ("the string %q"):format(value) end
+  if kind == "cdata" and tonumber(value) then return tostring(value) end -- a ctype, or a number such as 5LL
   if kind == "cdata" then return "cdata of type " .. tostring(typeof(value)):match "^ctype<(.*)>$" end
   if kind == "table" or kind == "function" then return "a " .. kind end
   return tostring(value)
@@ -72,6 +73,12 @@ function check.int(value, where, argument)
     mismatch(where, argument, "a whole number", value)
   end
   return value
+end
+
+--- The same, or nil for a default.
+function check.optional_int(value, default, where, argument)
+  if type(value) == "nil" then return default end
+  return check.int(value, where, argument)
 end
 
 --- A whole number that a double holds exactly; int64 cdata will do.

@@ -7,7 +7,7 @@ local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 
 local type = type
-local int, communicator, operator, status = check.int, check.comm, check.op, check.status
+local optional_int, communicator, operator, status = check.optional_int, check.comm, check.op, check.status
 local send_buffer, recv_buffer = buffer.send, buffer.recv
 local send_number, recv_number = buffer.send_number, buffer.recv_number
 local received_number = buffer.received_number
@@ -30,7 +30,7 @@ end
 -- @tparam[opt=COMM_WORLD] comm comm
 -- @treturn int status
 function coll.bcast(data, root, comm)
-  return status(C.nmpi_bcast(recv_buffer(data, "bcast", "data"), int(root or 0, "bcast", "root"),
+  return status(C.nmpi_bcast(recv_buffer(data, "bcast", "data"), optional_int(root, 0, "bcast", "root"),
     communicator(comm, "bcast")), "bcast")
 end
 
@@ -44,7 +44,7 @@ end
 function coll.reduce(senddata, recvdata, op, root, comm)
   if type(senddata) == "number" then senddata = send_number(senddata) end
   return status(C.nmpi_reduce(send_buffer(senddata, "reduce", "senddata"),
-    recv_buffer(recvdata, "reduce", "recvdata"), operator(op, "reduce"), int(root or 0, "reduce", "root"),
+    recv_buffer(recvdata, "reduce", "recvdata"), operator(op, "reduce"), optional_int(root, 0, "reduce", "root"),
     communicator(comm, "reduce")), "reduce")
 end
 

@@ -50,8 +50,8 @@ end
 -- @tparam[opt=COMM_WORLD] comm comm a communicator; every MPI ends the whole job whatever it is
 function env.abort(code, comm)
   check.comm(comm, "abort")
-  if env.finalized() then os.exit(check.int(code or 1, "abort", "code"), true) end
-  C.nmpi_abort(check.int(code or 1, "abort", "code"))
+  if env.finalized() then os.exit(check.optional_int(code, 1, "abort", "code"), true) end
+  C.nmpi_abort(check.optional_int(code, 1, "abort", "code"))
 end
 
 --- Seconds since some moment in the past, the same for the life of the process (MPI_Wtime).

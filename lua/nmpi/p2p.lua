@@ -12,7 +12,8 @@ local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 
 local tonumber, type = tonumber, type
-local int, communicator, status, status_info = check.int, check.comm, check.status, check.info
+local int, optional_int = check.int, check.optional_int
+local communicator, status, status_info = check.comm, check.status, check.info
 local send_buffer, recv_buffer = buffer.send, buffer.recv
 
 local p2p = {
@@ -51,7 +52,7 @@ end
 -- @treturn int status
 function p2p.send(data, dest, tag, comm)
   return status(C.nmpi_send(send_buffer(data, "send", "data"), int(dest, "send", "dest"),
-    int(tag or 0, "send", "tag"), communicator(comm, "send")), "send")
+    optional_int(tag, 0, "send", "tag"), communicator(comm, "send")), "send")
 end
 
 --- Receives (MPI_Recv).
@@ -62,8 +63,8 @@ end
 -- @param[opt] info an `mpi.status()` to fill
 -- @treturn int status
 function p2p.recv(data, source, tag, comm, info)
-  return status(C.nmpi_recv(recv_buffer(data, "recv", "data"), int(source or ANY_SOURCE, "recv", "source"),
-    int(tag or ANY_TAG, "recv", "tag"), communicator(comm, "recv"), status_info(info, "recv")), "recv")
+  return status(C.nmpi_recv(recv_buffer(data, "recv", "data"), optional_int(source, ANY_SOURCE, "recv", "source"),
+    optional_int(tag, ANY_TAG, "recv", "tag"), communicator(comm, "recv"), status_info(info, "recv")), "recv")
 end
 
 --- Sends and receives at once (MPI_Sendrecv); the two buffers must not overlap.
@@ -78,8 +79,8 @@ end
 -- @treturn int status
 function p2p.sendrecv(senddata, dest, recvdata, source, sendtag, recvtag, comm, info)
   return status(C.nmpi_sendrecv(send_buffer(senddata, "sendrecv", "senddata"), int(dest, "sendrecv", "dest"),
-    recv_buffer(recvdata, "sendrecv", "recvdata"), int(source or ANY_SOURCE, "sendrecv", "source"),
-    int(sendtag or 0, "sendrecv", "sendtag"), int(recvtag or ANY_TAG, "sendrecv", "recvtag"),
+    recv_buffer(recvdata, "sendrecv", "recvdata"), optional_int(source, ANY_SOURCE, "sendrecv", "source"),
+    optional_int(sendtag, 0, "sendrecv", "sendtag"), optional_int(recvtag, ANY_TAG, "sendrecv", "recvtag"),
     communicator(comm, "sendrecv"), status_info(info, "sendrecv")), "sendrecv")
 end
 
