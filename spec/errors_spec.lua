@@ -50,7 +50,7 @@ local strange = {
   { "x", 'the string "x"' }, { {}, "a table" }, { true, "true" }, { print, "a function" },
   { thread, "thread: " }, { io.stdout, "file %(" }, { pointer, "cdata of type double %*" },
   { null_pointer, "cdata of type double %*" }, { ffi.cast("void *", nil), "cdata of type void %*" },
-  { 5LL, "5LL" }, { ffi.new "nmpi_double_int", "cdata of type struct nmpi_double_int" },
+  { 5LL, "cdata of type int64_t" }, { ffi.new "nmpi_double_int", "cdata of type struct nmpi_double_int" },
 }
 
 local function list(expected, ...)

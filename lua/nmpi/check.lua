@@ -48,7 +48,7 @@ function check.describe(value)
   end
   local kind = type(value)
   if kind == "string" then return ("the string %q"):format(value) end
-  if kind == "cdata" and tonumber(value) then return tostring(value) end -- a ctype, or a number such as 5LL
+  if kind == "cdata" and tostring(value):find "^ctype<" then return tostring(value) end
   if kind == "cdata" then return "cdata of type " .. tostring(typeof(value)):match "^ctype<(.*)>$" end
   if kind == "table" or kind == "function" then return "a " .. kind end
   return tostring(value)
