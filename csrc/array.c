@@ -259,7 +259,8 @@ static int complete_shape(nmpi_array *view, int64_t length, int ndim) {
   int open = -1;
   int64_t known = 1;
   for (int d = 0; d < ndim; d++) {
-    if (view->extent[d] == INT64_MAX && open < 0) {
+    if (view->extent[d] == INT64_MAX) {
+      if (open >= 0) return fail("shape", "expected at most one extent of -1");
       open = d;
     } else if (__builtin_mul_overflow(known, view->extent[d], &known)) {
       return fail("shape", "its size overflows; the array has %lld elements", (long long)length);

@@ -34,7 +34,8 @@ local collectgarbage = collectgarbage
 local debugging = os.getenv "NMPI_DEBUG" == "1" or (os.getenv "NMPI_DEBUG" == nil and rc.debug)
 
 local array_ct = typeof "nmpi_array"
-local FOREIGN, STRUCT = C.NMPI_FOREIGN, C.NMPI_STRUCT
+local FOREIGN, READONLY = C.NMPI_FOREIGN, C.NMPI_READONLY
+local STRUCT, FLOAT_INT = C.NMPI_STRUCT, C.NMPI_FLOAT_INT
 local MAX_NDIM = C.NMPI_MAX_NDIM
 local THE_REST = 0x7fffffffffffffffLL -- to the core, the extent that reshape works out
 
@@ -60,21 +61,40 @@ local function pointer(a, where)
   return raise(where or "array", "the array has no storage: it has been freed")
 end
 
+-- The description of an array's dtype.
+local function description_of(a)
+  return a.type == STRUCT and structs[a.ctype] or dtypes.resolve(NAME[a.type])
+end
+
 local function is_number(value, complex_too)
   if istype("complex", value) or istype("complex float", value) then return complex_too end
   return tonumber(value) ~= nil
 end
 
+-- An element of a pair or struct dtype.
+local function aggregate(a, value, where)
+  local kind = type(value)
+  local made, x = false, nil
+  if kind == "table" or kind == "cdata" then made, x = pcall(description_of(a).element, value) end
+  if not made then mismatch(where, "x", "what FFI converts to dtype " .. a.dtype, value) end
+  return x
+end
+
 -- Raises unless a value can be an element; most that are not numbers are left to FFI's conversion.
 local function element(a, value, where)
+  if a.type >= FLOAT_INT then return aggregate(a, value, where) end
   local kind = type(value)
   local bad = kind == "nil" or kind == "function" or kind == "userdata" or kind == "thread"
     or (kind == "string" and not (a.dtype == "char" and #value == 1))
-    or (kind == "table" and a.type < C.NMPI_FLOAT_INT)
+    or kind == "table"
     or (kind == "boolean" and a.dtype ~= "bool")
-    or (kind == "cdata" and a.type < C.NMPI_FLOAT_INT and not is_number(value, a.dtype:find "^complex"))
+    or (kind == "cdata" and not is_number(value, a.dtype:find "^complex"))
   if bad then mismatch(where, "x", "an element of dtype " .. a.dtype, value) end
   return kind == "string" and value:byte() or value
+end
+
+local function readonly_error(where)
+  raise(where, "the array is read-only: it views const memory")
 end
 
 local function index_error(a, where, ...)
@@ -107,19 +127,24 @@ local function set_index(a, key, value)
     raise("array", ("the field '%s' of an array cannot be set"):format(tostring(key)))
   end
   if a.ndim ~= 1 then index_error(a, "array[i]", key) end
-  if type(value) ~= "number" then value = element(a, value, "array[i]") end
+  if band(a.flags, READONLY) ~= 0 then readonly_error "array[i]" end
+  if type(value) ~= "number" or a.type >= FLOAT_INT then value = element(a, value, "array[i]") end
   pointer(a)[key * a.stride[0]] = value
+end
+
+-- A number where there is a dimension, nil where there is none.
+local function fits(index, there)
+  return type(index) == (there and "number" or "nil")
 end
 
 -- The offset of an element in 4 to 8 dimensions: the strides of those that are not there are 0.
 local function offset(a, where, i, j, k, l, m, n, o, p)
-  local s = a.stride
-  local count = p and 8 or o and 7 or n and 6 or m and 5 or 4
-  m, n, o, p = m or 0, n or 0, o or 0, p or 0
-  if count ~= a.ndim or type(i) ~= "number" or type(j) ~= "number" or type(k) ~= "number" or type(l) ~= "number"
-    or type(m) ~= "number" or type(n) ~= "number" or type(o) ~= "number" or type(p) ~= "number" then
+  local s, ndim = a.stride, a.ndim
+  if type(i) ~= "number" or type(j) ~= "number" or type(k) ~= "number" or type(l) ~= "number"
+    or not fits(m, ndim > 4) or not fits(n, ndim > 5) or not fits(o, ndim > 6) or not fits(p, ndim > 7) then
     index_error(a, where, i, j, k, l, m, n, o, p)
   end
+  m, n, o, p = m or 0, n or 0, o or 0, p or 0
   return i * s[0] + j * s[1] + k * s[2] + l * s[3] + m * s[4] + n * s[5] + o * s[6] + p * s[7]
 end
 
@@ -155,23 +180,24 @@ end
 -- @function array:set
 function methods.set(a, i, j, k, l, m, n, o, p, x)
   local ndim, s = a.ndim, a.stride
+  if band(a.flags, READONLY) ~= 0 then readonly_error "array:set" end
   if ndim == 1 then
     if type(i) ~= "number" or k ~= nil then index_error(a, "array:set", i, k) end
-    if type(j) ~= "number" then j = element(a, j, "array:set") end
+    if type(j) ~= "number" or a.type >= FLOAT_INT then j = element(a, j, "array:set") end
     pointer(a)[i * s[0]] = j
   elseif ndim == 2 then
     if type(i) ~= "number" or type(j) ~= "number" or l ~= nil then index_error(a, "array:set", i, j, l) end
-    if type(k) ~= "number" then k = element(a, k, "array:set") end
+    if type(k) ~= "number" or a.type >= FLOAT_INT then k = element(a, k, "array:set") end
     pointer(a)[i * s[0] + j * s[1]] = k
   elseif ndim == 3 then
     if type(i) ~= "number" or type(j) ~= "number" or type(k) ~= "number" or m ~= nil then
       index_error(a, "array:set", i, j, k, m)
     end
-    if type(l) ~= "number" then l = element(a, l, "array:set") end
+    if type(l) ~= "number" or a.type >= FLOAT_INT then l = element(a, l, "array:set") end
     pointer(a)[i * s[0] + j * s[1] + k * s[2]] = l
   elseif ndim == 0 then
     if j ~= nil then index_error(a, "array:set", j) end
-    if type(i) ~= "number" then i = element(a, i, "array:set") end
+    if type(i) ~= "number" or a.type >= FLOAT_INT then i = element(a, i, "array:set") end
     pointer(a)[0] = i
   elseif ndim == 4 then
     pointer(a)[offset(a, "array:set", i, j, k, l, n)] = element(a, m, "array:set")
@@ -342,11 +368,6 @@ local function new(shape, dtype, order, zero, where)
   return create(a, dtypes.resolve(dtype, where), ndim, is_fortran(order, where), zero, where)
 end
 
--- The description of an array's dtype.
-local function description_of(a)
-  return a.type == STRUCT and structs[a.ctype] or dtypes.resolve(a.dtype)
-end
-
 local arrays = {}
 
 --- A new array of zeros.
@@ -390,7 +411,7 @@ end
 
 local function fill_from_list(a, values, d, position, where)
   if d == a.ndim then
-    if type(values) ~= "number" then values = element(a, values, where) end
+    if type(values) ~= "number" or a.type >= FLOAT_INT then values = element(a, values, where) end
     pointer(a)[position] = values
     return position + 1
   end
@@ -643,7 +664,7 @@ end
 function methods.fill(a, x)
   pointer(a)
   local value = value_array(a)
-  if type(x) ~= "number" then x = element(a, x, "array:fill") end
+  if type(x) ~= "number" or a.type >= FLOAT_INT then x = element(a, x, "array:fill") end
   pointer(value)[0] = x
   status(C.nmpi_array_fill(a, value), "array:fill")
   return a
@@ -663,7 +684,8 @@ end
 local function to_table(a, d, position)
   if d == a.ndim then
     local value = pointer(a)[position]
-    return a.type >= C.NMPI_FLOAT_INT and typeof(value)(value) or value
+    if a.type >= FLOAT_INT then return (description_of(a).element(value)) end
+    return value
   end
   local list = {}
   for i = 0, tonumber(a.extent[d]) - 1 do

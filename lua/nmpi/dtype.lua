@@ -8,7 +8,7 @@ local check = require "nmpi.check"
 local type, tostring, tonumber = type, tostring, tonumber
 local typeof = ffi.typeof
 
--- A description is a table: code, itemsize, ctype (the FFI id of a struct, else 0), name, pointer (a ctype).
+-- A description is a table: code, itemsize, ctype (the FFI id of a struct, else 0), name, element and pointer (ctypes).
 local by_name, by_printed, by_id = {}, {}, {}
 local structs = {} -- by ctype id
 
@@ -26,7 +26,7 @@ for code = 1, C.NMPI_DTYPE_COUNT - 1 do
     local name, ctype = ffi.string(C.nmpi_dtype_name(code)), ffi.string(C.nmpi_dtype_ctype(code))
     local description = {
       code = code, itemsize = C.nmpi_dtype_size(code), ctype = 0, name = name,
-      pointer = typeof(ctype .. " *"),
+      element = typeof(ctype), pointer = typeof(ctype .. " *"),
     }
     by_name[name] = description
     -- To LuaJIT char and int8_t are one type; it is the number unless a script says "char".
@@ -37,17 +37,23 @@ end
 for alias, name in pairs(NUMPY_NAMES) do by_name[alias] = by_name[name] end
 
 local function examine(ctype)
-  local printed = printed_name(ctype)
+  local printed = printed_name(ctype):gsub(" &$", "")
   if by_printed[printed] then return by_printed[printed] end
+  -- Elements are neither const (that is the array's affair) nor references.
+  if tostring(ctype) ~= "ctype<" .. printed .. ">" then
+    local known, plain = pcall(typeof, printed)
+    if not known then return nil end
+    ctype = plain
+  end
   if printed:match "^enum " then
     return by_name[ffi.cast(ctype, -1) < 0 and "int32" or "uint32"]
   end
   if not printed:match "^struct [^*&[]*$" and not printed:match "^union [^*&[]*$" then return nil end
-  local size = ffi.sizeof(ctype)
-  if not size or size == 0 then return nil end
+  local sized, size = pcall(ffi.sizeof, ctype)
+  if not sized or not size or size == 0 then return nil end
   local description = {
     code = C.NMPI_STRUCT, itemsize = size, ctype = tonumber(ctype), name = printed,
-    pointer = typeof("$ *", ctype),
+    element = ctype, pointer = typeof("$ *", ctype),
   }
   structs[description.ctype] = description
   by_printed[printed] = description
