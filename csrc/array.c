@@ -143,7 +143,9 @@ static bool reach(const nmpi_array *a, int64_t *low, int64_t *high) {
     if (__builtin_mul_overflow(a->extent[d] - 1, a->stride[d], &last)) return false;
     if (__builtin_add_overflow(*end, last, end)) return false;
   }
-  return true;
+  int64_t bytes;
+  return !__builtin_mul_overflow(*low, (int64_t)a->itemsize, &bytes) &&
+         !__builtin_mul_overflow(*high, (int64_t)a->itemsize, &bytes);
 }
 
 int nmpi_array_wrap(nmpi_array *a, const void *data, int64_t bytes, int dtype, int itemsize,
@@ -151,8 +153,10 @@ int nmpi_array_wrap(nmpi_array *a, const void *data, int64_t bytes, int dtype, i
   int64_t low, high;
   if (data == NULL) return fail("cdata", "expected memory, got a NULL pointer");
   TRY(describe(a, dtype, itemsize, ctype, ndim, false, strided != 0));
+  if (a->length == 0) TRY(describe(a, dtype, itemsize, ctype, ndim, false, false));
   if (!reach(a, &low, &high) || (bytes >= 0 && (low < 0 || high > bytes / a->itemsize))) {
     a->type = NMPI_NONE;
+    if (bytes < 0) return fail("strides", "the array would reach beyond all memory");
     return fail("shape", "the array would reach beyond the %lld bytes of memory given",
                 (long long)bytes);
   }
@@ -219,7 +223,7 @@ int nmpi_array_range(nmpi_array *view, int d, int64_t from, int64_t to, int64_t 
   int64_t extent = distance > 0 ? (int64_t)(((uint64_t)distance - 1) / stride) + 1 : 0;
   view->extent[d] = extent;
   if (extent > 0) advance(view, first * view->stride[d]);
-  if (extent > 1) view->stride[d] *= step;
+  if (extent > 1) view->stride[d] *= step; /* no overflow: it is within the memory */
   measure(view);
   return NMPI_SUCCESS;
 }
@@ -258,14 +262,18 @@ int nmpi_array_transpose(nmpi_array *view) {
 static int complete_shape(nmpi_array *view, int64_t length, int ndim) {
   int open = -1;
   int64_t known = 1;
+  bool empty = false;
   for (int d = 0; d < ndim; d++) {
     if (view->extent[d] == INT64_MAX) {
       if (open >= 0) return fail("shape", "expected at most one extent of -1");
       open = d;
+    } else if (view->extent[d] == 0) {
+      empty = true;
     } else if (__builtin_mul_overflow(known, view->extent[d], &known)) {
       return fail("shape", "its size overflows; the array has %lld elements", (long long)length);
     }
   }
+  if (empty) known = 0;
   if (open >= 0 && (known == 0 || length % known != 0)) {
     return fail("shape", "%lld elements cannot be divided into %lld", (long long)length,
                 (long long)known);
@@ -495,7 +503,7 @@ int nmpi_array_fill(nmpi_array *dst, const nmpi_array *value) {
 }
 
 void nmpi_array_release(nmpi_array *a) {
-  if (a->flags & NMPI_IN_PLACE) return;
+  if (a == NULL || (a->flags & NMPI_IN_PLACE)) return;
   owner_release(a->owner);
   memset(a, 0, sizeof *a);
 }

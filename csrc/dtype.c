@@ -19,6 +19,7 @@ static const struct {
 #define CHECK_FIELD(code, name, ctype, field, mpi, kind)                                           \
   _Static_assert(_Generic(((nmpi_array *)0)->p.field, ctype * : 1), name);
 NMPI_DTYPES(CHECK_FIELD)
+#undef CHECK_FIELD
 
 static bool is_dtype(int dtype) {
   return dtype > NMPI_NONE && dtype < NMPI_DTYPE_COUNT;

@@ -5,7 +5,9 @@
 #endif
 #include <dlfcn.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +17,11 @@
 #include "internal.h"
 #include "signature.h"
 
-static bool installed;     /* nmpi_init has run */
-static bool ours;          /* and was the one to initialise MPI */
-static pid_t init_pid;     /* a forked child must leave MPI alone */
-static int tag_ub = 32767; /* the least that the standard allows */
+static atomic_bool aborting; /* MPI_Abort runs the exit handlers */
+static bool installed;       /* nmpi_init has run */
+static bool ours;            /* and was the one to initialise MPI */
+static pid_t init_pid;       /* a forked child must leave MPI alone */
+static int tag_ub = 32767;   /* the least that the standard allows */
 static int provided_level = MPI_THREAD_SINGLE;
 static double clock_offset; /* MPI_Wtime's zero in the system's monotonic seconds */
 static double clock_tick;
@@ -70,14 +73,30 @@ int nmpi_finalized(void) {
 }
 
 int nmpi_abort(int code) {
+  aborting = true;
+  /* MPI_Abort loses what is still in buffers: ours, and what MPICH's launcher has not yet read. */
+  fflush(NULL);
+  poll(NULL, 0, 50);
   return MPI_Abort(MPI_COMM_WORLD, (code & 0xff) != 0 ? code & 0xff : 1);
 }
 
 int nmpi_finalize(void) {
   if (nmpi_finalized()) return NMPI_SUCCESS;
+  return MPI_Finalize();
+}
+
+/* Called by MPI_Finalize, whoever calls that. */
+static int finalizing(MPI_Comm self, int keyval, void *value, void *extra) {
+  (void)self, (void)keyval, (void)value, (void)extra;
   comm_finalize();
   op_finalize();
-  return MPI_Finalize();
+  return MPI_SUCCESS;
+}
+
+static void watch_finalize(void) {
+  int keyval = MPI_KEYVAL_INVALID;
+  MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, finalizing, &keyval, NULL);
+  MPI_Comm_set_attr(MPI_COMM_SELF, keyval, NULL);
 }
 
 static int told_status = -1;
@@ -87,15 +106,12 @@ void nmpi_exit_status(int status) {
 }
 
 static void leave(int status) {
-  if (getpid() != init_pid || nmpi_finalized()) return;
+  if (aborting || getpid() != init_pid || nmpi_finalized()) return;
   if (status != 0) {
     int rank = nmpi_comm_rank(NULL), size = nmpi_comm_size(NULL);
     if (size > 1 && status != told_status) {
       fprintf(stderr, "nmpi: rank %d of %d ends the job with exit status %d\n", rank, size, status);
     }
-    /* MPI_Abort loses what is still in buffers: ours, and what MPICH's launcher has not yet read. */
-    fflush(NULL);
-    poll(NULL, 0, 50);
     nmpi_abort(status);
   } else if (ours) {
     nmpi_finalize();
@@ -154,7 +170,7 @@ static void let_interrupts_kill(void) {
   if (strncmp(program, "luajit", strlen("luajit")) == 0) signal(SIGINT, SIG_DFL);
 }
 
-int nmpi_init(int thread_level) {
+static int initialize(int thread_level) {
   static const int levels[] = {MPI_THREAD_SINGLE, MPI_THREAD_FUNNELED, MPI_THREAD_SERIALIZED,
                                MPI_THREAD_MULTIPLE};
   if (installed) return NMPI_SUCCESS;
@@ -179,8 +195,18 @@ int nmpi_init(int thread_level) {
   clock_tick = MPI_Wtick();
   comm_init();
   op_init();
+  watch_finalize();
   if (nmpi_comm_size(NULL) > 1) let_interrupts_kill();
   return NMPI_SUCCESS;
+}
+
+/* Several Lua states, each in a thread of its own, may come here at once. */
+int nmpi_init(int thread_level) {
+  static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&mutex);
+  int status = initialize(thread_level);
+  pthread_mutex_unlock(&mutex);
+  return status;
 }
 
 int nmpi_query_thread(void) {

@@ -32,29 +32,24 @@ const char *nmpi_error_string(int status) {
 }
 
 int nmpi_error_class(int status) {
-  int class = MPI_ERR_UNKNOWN;
-  if (status >= 0 && !nmpi_finalized()) MPI_Error_class(status, &class);
+  int class = status == MPI_SUCCESS ? MPI_SUCCESS : MPI_ERR_UNKNOWN;
+  if (status > 0 && !nmpi_finalized()) MPI_Error_class(status, &class);
   return class;
 }
 
+/* clang-format off */
 #define ERROR_CLASSES(X)                                                                           \
-  X(ERR_BUFFER)                                                                                    \
-  X(ERR_COUNT)                                                                                     \
-  X(ERR_TYPE)                                                                                      \
-  X(ERR_TAG)                                                                                       \
-  X(ERR_COMM)                                                                                      \
-  X(ERR_RANK) X(ERR_REQUEST) X(ERR_ROOT) X(ERR_GROUP) X(ERR_OP) X(ERR_TOPOLOGY) X(ERR_DIMS)        \
-      X(ERR_ARG) X(ERR_UNKNOWN) X(ERR_TRUNCATE) X(ERR_OTHER) X(ERR_INTERN) X(ERR_IN_STATUS)        \
-          X(ERR_PENDING) X(ERR_KEYVAL) X(ERR_NO_MEM) X(ERR_BASE) X(ERR_INFO_KEY) X(ERR_INFO_VALUE) \
-              X(ERR_INFO_NOKEY) X(ERR_SPAWN) X(ERR_PORT) X(ERR_SERVICE) X(ERR_NAME) X(ERR_WIN)     \
-                  X(ERR_SIZE) X(ERR_DISP) X(ERR_INFO) X(ERR_LOCKTYPE) X(ERR_ASSERT)                \
-                      X(ERR_RMA_CONFLICT) X(ERR_RMA_SYNC) X(ERR_RMA_RANGE) X(ERR_RMA_ATTACH)       \
-                          X(ERR_RMA_SHARED) X(ERR_RMA_FLAVOR) X(ERR_FILE) X(ERR_NOT_SAME)          \
-                              X(ERR_AMODE) X(ERR_UNSUPPORTED_DATAREP) X(ERR_UNSUPPORTED_OPERATION) \
-                                  X(ERR_NO_SUCH_FILE) X(ERR_FILE_EXISTS) X(ERR_BAD_FILE)           \
-                                      X(ERR_ACCESS) X(ERR_NO_SPACE) X(ERR_QUOTA) X(ERR_READ_ONLY)  \
-                                          X(ERR_FILE_IN_USE) X(ERR_DUP_DATAREP) X(ERR_CONVERSION)  \
-                                              X(ERR_IO) X(ERR_LASTCODE)
+  X(ERR_BUFFER) X(ERR_COUNT) X(ERR_TYPE) X(ERR_TAG) X(ERR_COMM) X(ERR_RANK) X(ERR_REQUEST)         \
+  X(ERR_ROOT) X(ERR_GROUP) X(ERR_OP) X(ERR_TOPOLOGY) X(ERR_DIMS) X(ERR_ARG) X(ERR_UNKNOWN)         \
+  X(ERR_TRUNCATE) X(ERR_OTHER) X(ERR_INTERN) X(ERR_IN_STATUS) X(ERR_PENDING) X(ERR_KEYVAL)         \
+  X(ERR_NO_MEM) X(ERR_BASE) X(ERR_INFO_KEY) X(ERR_INFO_VALUE) X(ERR_INFO_NOKEY) X(ERR_SPAWN)       \
+  X(ERR_PORT) X(ERR_SERVICE) X(ERR_NAME) X(ERR_WIN) X(ERR_SIZE) X(ERR_DISP) X(ERR_INFO)            \
+  X(ERR_LOCKTYPE) X(ERR_ASSERT) X(ERR_RMA_CONFLICT) X(ERR_RMA_SYNC) X(ERR_RMA_RANGE)               \
+  X(ERR_RMA_ATTACH) X(ERR_RMA_SHARED) X(ERR_RMA_FLAVOR) X(ERR_FILE) X(ERR_NOT_SAME) X(ERR_AMODE)   \
+  X(ERR_UNSUPPORTED_DATAREP) X(ERR_UNSUPPORTED_OPERATION) X(ERR_NO_SUCH_FILE) X(ERR_FILE_EXISTS)   \
+  X(ERR_BAD_FILE) X(ERR_ACCESS) X(ERR_NO_SPACE) X(ERR_QUOTA) X(ERR_READ_ONLY) X(ERR_FILE_IN_USE)   \
+  X(ERR_DUP_DATAREP) X(ERR_CONVERSION) X(ERR_IO) X(ERR_LASTCODE)
+/* clang-format on */
 
 static const struct {
   const char *name;

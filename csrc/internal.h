@@ -109,6 +109,7 @@ typedef struct message {
   nmpi_array *unpack; /* the view that a receive into scratch goes to, else NULL */
   bool scratch;
   int64_t item; /* elements of MPI's type in one element of the array */
+  int64_t itemsize;
 } message;
 
 enum slot { SLOT_SEND, SLOT_RECV, SLOT_COUNT };

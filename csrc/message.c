@@ -64,6 +64,7 @@ static int message_build(message *m, const nmpi_array *a, const char *argument, 
                 (int)(INT_MAX / m->item), (long long)a->length);
   }
   m->count = (int)(a->length * m->item);
+  m->itemsize = a->itemsize;
   m->bytes = (size_t)a->length * (size_t)a->itemsize;
   m->type = dtype_mpi(a->type);
   m->unpack = NULL;
@@ -121,5 +122,7 @@ void message_unpack(const message *m, int64_t elements) {
 int64_t message_received(const message *m, const MPI_Status *status) {
   int count = 0;
   MPI_Get_count(status, m->type, &count);
-  return count == MPI_UNDEFINED ? 0 : count / m->item;
+  if (count != MPI_UNDEFINED) return count / m->item;
+  MPI_Get_count(status, MPI_BYTE, &count);
+  return count == MPI_UNDEFINED ? 0 : count / m->itemsize;
 }

@@ -30,24 +30,22 @@ static nmpi_op operators[OP_COUNT];
 static void keep(const void *in, void *inout, int n, MPI_Datatype type, bool larger) {
   int size = 0;
   MPI_Type_size(type, &size);
-  for (int i = 0; i < n; i++) {
-    if (size == 1) {
-      const uint8_t *a = in;
-      uint8_t *b = inout;
-      if ((a[i] > b[i]) == larger) b[i] = a[i];
-    } else if (size == 2) {
-      const uint16_t *a = in;
-      uint16_t *b = inout;
-      if ((a[i] > b[i]) == larger) b[i] = a[i];
-    } else if (size == 4) {
-      const uint32_t *a = in;
-      uint32_t *b = inout;
-      if ((a[i] > b[i]) == larger) b[i] = a[i];
-    } else {
-      const uint64_t *a = in;
-      uint64_t *b = inout;
-      if ((a[i] > b[i]) == larger) b[i] = a[i];
-    }
+  if (size == 1) {
+    const uint8_t *a = in;
+    uint8_t *b = inout;
+    for (int i = 0; i < n; i++) b[i] = (a[i] > b[i]) == larger ? a[i] : b[i];
+  } else if (size == 2) {
+    const uint16_t *a = in;
+    uint16_t *b = inout;
+    for (int i = 0; i < n; i++) b[i] = (a[i] > b[i]) == larger ? a[i] : b[i];
+  } else if (size == 4) {
+    const uint32_t *a = in;
+    uint32_t *b = inout;
+    for (int i = 0; i < n; i++) b[i] = (a[i] > b[i]) == larger ? a[i] : b[i];
+  } else {
+    const uint64_t *a = in;
+    uint64_t *b = inout;
+    for (int i = 0; i < n; i++) b[i] = (a[i] > b[i]) == larger ? a[i] : b[i];
   }
 }
 

@@ -29,7 +29,8 @@ local C = lib.core
 
 local type, tonumber, tostring, setmetatable = type, tonumber, tostring, setmetatable
 local cast, istype, typeof, band = ffi.cast, ffi.istype, ffi.typeof, bit.band
-local collectgarbage = collectgarbage
+local collectgarbage, pairs = collectgarbage, pairs
+local new_struct = ffi.new
 
 local debugging = os.getenv "NMPI_DEBUG" == "1" or (os.getenv "NMPI_DEBUG" == nil and rc.debug)
 
@@ -58,12 +59,18 @@ local function pointer(a, where)
   local field = FIELD[a.type]
   if field then return a.p[field] end
   if a.type == STRUCT then return (cast(structs[a.ctype].pointer, a.p.any)) end
-  return raise(where or "array", "the array has no storage: it has been freed")
+  local in_place = band(a.flags, C.NMPI_IN_PLACE) ~= 0
+  return raise(where or "array", in_place and "IN_PLACE is no array" or "the array has no storage: it has been freed")
 end
 
 -- The description of an array's dtype.
 local function description_of(a)
   return a.type == STRUCT and structs[a.ctype] or dtypes.resolve(NAME[a.type])
+end
+
+local function check_self(a, where)
+  if not istype(array_ct, a) or a == nil then mismatch(where, "self", "an array (is it called with a colon?)", a) end
+  pointer(a, where)
 end
 
 local function is_number(value, complex_too)
@@ -242,6 +249,7 @@ if debugging then
   end
 
   function set_index(a, key, value)
+    if type(key) == "cdata" then key = tonumber(key) end
     if type(key) == "number" then check_bounds(a, "array[i]", key) end
     return fast_set_index(a, key, value)
   end
@@ -320,6 +328,9 @@ local function list_of(value, where, argument)
   if type(value) == "number" then return { value }, 1, 1 end
   if istype(extents_ct, value) then return value, 0, value.n end
   if type(value) ~= "table" then mismatch(where, argument, "a number or a list of numbers", value) end
+  for key in pairs(value) do
+    if type(key) ~= "number" or key > #value then mismatch(where, argument, "a list without holes", value) end
+  end
   return value, 1, #value
 end
 
@@ -363,7 +374,7 @@ local function create(a, description, ndim, fortran, zero, where)
 end
 
 local function new(shape, dtype, order, zero, where)
-  local a = array_ct()
+  local a = new_struct(array_ct)
   local ndim = set_shape(a, shape, where)
   return create(a, dtypes.resolve(dtype, where), ndim, is_fortran(order, where), zero, where)
 end
@@ -392,6 +403,9 @@ end
 local function examine_list(values, structured)
   local shape, leaf = {}, values
   while type(leaf) == "table" do
+    if #shape == MAX_NDIM then
+      raise("array", ("argument 'values': expected lists nested at most %d deep"):format(MAX_NDIM))
+    end
     if structured and (#leaf == 0 or type(leaf[1]) ~= "table") and #shape > 0 then break end
     shape[#shape + 1] = #leaf
     if #leaf == 0 then return shape, nil end
@@ -426,23 +440,27 @@ end
 
 --- A new array from values.
 -- @param values a (nested) list; a number, boolean or cdata number for a 0-d array; a string for a 1-d array of char,
--- a byte an element; or an array, which is copied
+-- a byte an element; or an array or raw FFI array, which is copied
 -- @tparam[opt] string|ctype dtype by default what the first value is: "double", "bool", "char", or the cdata's type
 -- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
 -- @treturn array
 function arrays.array(values, dtype, order)
   local fortran = is_fortran(order, "array")
   if istype(array_ct, values) then
+    pointer(values, "array")
     local a = new(values.shape, dtype or description_of(values).name, order, 0, "array")
     status(C.nmpi_array_assign(a, values), "array")
     return a
   end
   if type(values) == "string" then
     local a = new(#values, dtype or "char", order, 0, "array")
-    if a.itemsize ~= 1 then mismatch("array", "dtype", "a dtype of one byte for a string", dtype) end
+    if a.dtype ~= "char" and a.dtype ~= "int8" and a.dtype ~= "uint8" then
+      mismatch("array", "dtype", "char, int8 or uint8 for a string", dtype)
+    end
     ffi.copy(a.p.any, values, #values)
     return a
   end
+  if buffer.is_buffer(values) then return arrays.array(arrays.wrap(values), dtype, order) end
   local kind = type(values)
   if kind ~= "table" and kind ~= "number" and kind ~= "boolean" and kind ~= "cdata" then
     mismatch("array", "values", "a list, a number, a string or an array", values)
@@ -473,14 +491,14 @@ local function pointee(value)
 end
 
 --- A view of foreign memory, without a copy. The cdata is kept alive as long as any array on it; what a bare pointer
--- points to is not: that is up to the caller.
+-- points to, or an FFI reference into something larger (`s.field`, `matrix[1]`), is not: that is up to the caller.
 -- @param cdata a raw FFI array (`double[10]`, `double[?]`, `int[3][4]`), or a pointer
 -- @param[opt] shape an extent or a list of extents; for a pointer it must be given. By default the FFI array's own
 -- @tparam[opt] string|ctype dtype by default the type of the FFI array's elements; for `void *` it must be given
 -- @param[opt] strides a number or a list of numbers, in elements; by default row-major
 -- @treturn array
 function arrays.wrap(cdata, shape, dtype, strides)
-  if type(cdata) ~= "cdata" or istype(array_ct, cdata) then
+  if type(cdata) ~= "cdata" or istype(array_ct, cdata) or tonumber(cdata) then
     mismatch("wrap", "cdata", "a raw FFI array or a pointer", cdata)
   end
   local known = buffer.type_of(cdata)
@@ -504,7 +522,7 @@ function arrays.wrap(cdata, shape, dtype, strides)
     local same = known.description == description and not known.vla
     shape = same and known.shape or math.floor(bytes / description.itemsize)
   end
-  local a = array_ct()
+  local a = new_struct(array_ct)
   local ndim = set_shape(a, shape, "wrap")
   if strides ~= nil then set_strides(a, strides, ndim, "wrap") end
   status(C.nmpi_array_wrap(a, cdata, bytes, description.code, description.itemsize, description.ctype, ndim,
@@ -521,7 +539,8 @@ local function share(view, a)
 end
 
 local function view_of(a, where)
-  local view = array_ct()
+  check_self(a, where)
+  local view = new_struct(array_ct)
   status(C.nmpi_array_view(view, a), where)
   return share(view, a)
 end
@@ -577,6 +596,7 @@ function methods.slice(a, r1, r2, r3, r4, r5, r6, r7, r8, r9)
 end
 
 local function select_at(a, d, i, where)
+  check_self(a, where)
   if a.ndim ~= 2 then
     raise(where, ("expected an array of 2 dimensions, got shape %s"):format(tostring(a.shape)))
   end
@@ -615,7 +635,8 @@ end
 -- @treturn array a view where strides can do it, else a copy
 -- @function array:reshape
 function methods.reshape(a, shape)
-  local view = array_ct()
+  check_self(a, "array:reshape")
+  local view = new_struct(array_ct)
   local ndim = set_shape(view, shape, "array:reshape", true)
   local code = C.nmpi_array_reshape(view, a, ndim)
   if code == 1 then
@@ -640,9 +661,9 @@ end
 -- @treturn array
 -- @function array:copy
 function methods.copy(a, order)
-  local copy = array_ct()
+  check_self(a, "array:copy")
+  local copy = new_struct(array_ct)
   for d = 0, a.ndim - 1 do C.nmpi_array_set_extent(copy, d, a.extent[d]) end
-  pointer(a)
   create(copy, description_of(a), a.ndim, is_fortran(order, "array:copy"), 0, "array:copy")
   status(C.nmpi_array_assign(copy, a), "array:copy")
   return copy
@@ -662,7 +683,7 @@ end
 -- @treturn array the array itself
 -- @function array:fill
 function methods.fill(a, x)
-  pointer(a)
+  check_self(a, "array:fill")
   local value = value_array(a)
   if type(x) ~= "number" or a.type >= FLOAT_INT then x = element(a, x, "array:fill") end
   pointer(value)[0] = x
@@ -672,12 +693,19 @@ end
 
 --- Copies elements from another array of the same shape, converted to this one's dtype as C converts. The two may
 -- overlap.
--- @tparam array b a raw FFI array will do
+-- @tparam array b a raw FFI array will do, and a number fills
 -- @treturn array the array itself
 -- @function array:assign
 function methods.assign(a, b)
+  check_self(a, "array:assign")
   if type(b) == "number" then return a:fill(b) end
-  status(C.nmpi_array_assign(a, buffer.send(b, "array:assign", "b")), "array:assign")
+  if not istype(array_ct, buffer.send(b, "array:assign", "b")) then mismatch("array:assign", "b", "an array", b) end
+  if not istype(array_ct, b) then b = arrays.wrap(b) end
+  if b.type == C.NMPI_NONE then mismatch("array:assign", "b", "an array", b) end
+  if a.shape ~= b.shape then
+    mismatch("array:assign", "b", "an array of shape " .. tostring(a.shape), b)
+  end
+  status(C.nmpi_array_assign(a, b), "array:assign")
   return a
 end
 
@@ -698,7 +726,7 @@ end
 -- @return a list; for a 0-d array its element
 -- @function array:totable
 function methods.totable(a)
-  pointer(a, "array:totable")
+  check_self(a, "array:totable")
   return to_table(a, 0, 0)
 end
 
@@ -706,6 +734,7 @@ end
 -- @treturn string
 -- @function array:tostring
 function methods.tostring(a)
+  if not istype(array_ct, a) then check_self(a, "array:tostring") end
   if a.dtype ~= "char" then return tostring(a) end
   local copy = a:is_contiguous() and a or a:copy()
   return ffi.string(copy.p.ch, copy.length)
@@ -716,7 +745,7 @@ end
 -- @treturn boolean
 -- @function array:is_contiguous
 function methods.is_contiguous(a, order)
-  pointer(a, "array:is_contiguous")
+  check_self(a, "array:is_contiguous")
   return C.nmpi_array_is_contiguous(a, is_fortran(order, "array:is_contiguous")) ~= 0
 end
 
@@ -724,6 +753,7 @@ end
 -- cannot be used any more. Freeing twice is harmless.
 -- @function array:free
 function methods.free(a)
+  if not istype(array_ct, a) then check_self(a, "array:free") end
   C.nmpi_array_release(a)
   anchors[a] = nil
 end
@@ -732,6 +762,7 @@ ffi.metatype(array_ct, {
   __index = get_index,
   __newindex = set_index,
   __len = function(a)
+    pointer(a, "#array")
     if a.ndim == 0 then raise("array", "an array of 0 dimensions has no length") end
     return (tonumber(a.extent[0]))
   end,
@@ -741,6 +772,8 @@ ffi.metatype(array_ct, {
     end
     return require("nmpi.format")(a)
   end,
+  -- A copy of the struct would not be counted.
+  __new = function() return raise("array", "arrays are made by zeros, empty, array and wrap") end,
   __gc = C.nmpi_array_release,
 })
 

@@ -43,7 +43,8 @@ local types = {}
 local function examine(ctype)
   local printed = tostring(ctype):match "^ctype<(.*)>$"
   local element, extents = printed:match "^(.-) %(&%)(%[.*%])$"
-  if not element then element, extents = printed:match "^(.-) (%[.*%])$" end
+  local reference = element ~= nil
+  if not reference then element, extents = printed:match "^(.-) (%[.*%])$" end
   if not element or element:find "[*&(]" then return false end
   local known, element_ctype = pcall(typeof, element)
   local description
@@ -52,10 +53,11 @@ local function examine(ctype)
   else
     description = dtype.of_printed(element) -- an unnamed struct has no name that typeof understands
   end
-  if not description then return false end
+  if not description then return nil end -- an unnamed struct may become known later
   local shape = {}
   for extent in extents:gmatch "%[([^%]]*)%]" do shape[#shape + 1] = tonumber(extent) or false end
   local vla = shape[1] == false
+  if vla and reference then return false end -- the last field of a struct: nothing tells its length
   return {
     description = description,
     shape = shape,
@@ -64,6 +66,9 @@ local function examine(ctype)
     flags = element:find "^const " and C.NMPI_READONLY or 0,
   }
 end
+
+-- It runs once for a type: a trace of that call would be of no use to later ones, which would link to it.
+jit.off(examine)
 
 --- What is known of a cdata's type: description, shape, vla, length, flags. Nil if it is no array of elements.
 function buffer.type_of(value)

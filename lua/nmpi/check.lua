@@ -20,7 +20,7 @@ local status_ct = typeof "nmpi_status"
 
 local check = {}
 
-local here = debug.getinfo(1, "S").source:match "^(.*)check%.lua$"
+local here = debug.getinfo(1, "S").source:match "^(.*)check%.lua$" or "" -- nothing is known of stripped bytecode
 
 -- The level, as seen from the caller of this function, of the first Lua frame outside nmpi.
 local function user_level()
@@ -43,6 +43,8 @@ local raise = check.raise
 --- A value in an error message.
 function check.describe(value)
   if istype(array_ct, value) then
+    if value == nil then return "a NULL pointer" end
+    if bit.band(value.flags, C.NMPI_IN_PLACE) ~= 0 then return "IN_PLACE" end
     if value.type == C.NMPI_NONE then return "an array that has been freed" end
     return ("an array of %s, shape %s"):format(value.dtype, tostring(value.shape))
   end

@@ -7,6 +7,7 @@ local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 
 local type = type
+local SUCCESS = C.NMPI_SUCCESS
 local optional_int, communicator, operator, status = check.optional_int, check.comm, check.op, check.status
 local send_buffer, recv_buffer = buffer.send, buffer.recv
 local send_number, recv_number = buffer.send_number, buffer.recv_number
@@ -51,6 +52,7 @@ end
 local function allreduce_number(number, op, comm)
   local code = status(C.nmpi_allreduce(send_number(number), recv_number, operator(op, "allreduce"),
     communicator(comm, "allreduce")), "allreduce")
+  if code ~= SUCCESS then return code end
   return code, received_number()
 end
 
@@ -63,7 +65,7 @@ end
 -- @tparam[opt=SUM] op op
 -- @tparam[opt=COMM_WORLD] comm comm
 -- @treturn int status
--- @treturn[opt] number the result, for a number
+-- @treturn[opt] number the result, for a number; nil where the status is not `mpi.SUCCESS`
 -- @usage local status, total = mpi.allreduce(part, mpi.SUM)
 function coll.allreduce(senddata, recvdata, op, comm)
   if type(senddata) == "number" then

@@ -50,8 +50,9 @@ end
 -- @tparam[opt=COMM_WORLD] comm comm a communicator; every MPI ends the whole job whatever it is
 function env.abort(code, comm)
   check.comm(comm, "abort")
-  if env.finalized() then os.exit(check.optional_int(code, 1, "abort", "code"), true) end
-  C.nmpi_abort(check.optional_int(code, 1, "abort", "code"))
+  code = check.optional_int(code, 1, "abort", "code")
+  if env.finalized() then os.exit(code % 256 ~= 0 and code or 1, true) end
+  C.nmpi_abort(code)
 end
 
 --- Seconds since some moment in the past, the same for the life of the process (MPI_Wtime).
@@ -94,7 +95,8 @@ function env.info()
 end
 
 local function start()
-  local name = os.getenv "NMPI_THREAD_LEVEL" or rc.thread_level
+  local name = os.getenv "NMPI_THREAD_LEVEL"
+  if name == nil or name == "" then name = rc.thread_level end
   local level = THREAD_LEVELS[name]
   if not level then
     error(("nmpi: the thread level is 'single', 'funneled', 'serialized' or 'multiple', not '%s' "

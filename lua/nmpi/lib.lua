@@ -5,7 +5,11 @@ local ffi = require "ffi"
 local cdef = require "nmpi.cdef"
 local launcher = require "nmpi.launcher"
 
-local getenv = os.getenv
+-- A variable that is set to nothing counts as unset.
+local function getenv(name)
+  local value = os.getenv(name)
+  return value ~= "" and value or nil
+end
 
 local SONAMES = ({
   Linux = { mpich = { "libmpi.so.12", "libmpich.so.12" }, openmpi = { "libmpi.so.40" } },
@@ -24,7 +28,7 @@ if not pcall(ffi.typeof, "nmpi_array") then
   ffi.cdef(cdef.declarations)
   ffi.cdef [[
     int nmpi_probe_version(char *version, int *length) __asm__("MPI_Get_library_version");
-    void *dlopen(const char *path, int flags);
+    void *nmpi_dlopen(const char *path, int flags) __asm__("dlopen");
   ]]
 end
 
@@ -78,7 +82,7 @@ local function abi_in_process()
   local RTLD_LAZY, RTLD_NOLOAD = 1, ffi.os == "OSX" and 0x10 or 4
   for abi, sonames in pairs(SONAMES) do
     for _, soname in ipairs(sonames) do
-      if ffi.C.dlopen(soname, RTLD_LAZY + RTLD_NOLOAD) ~= nil then return abi end
+      if ffi.C.nmpi_dlopen(soname, RTLD_LAZY + RTLD_NOLOAD) ~= nil then return abi end
     end
   end
 end
