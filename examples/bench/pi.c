@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop of examples/02_pi.lua in C. Usage: pi [n_intervals]; prints the seconds that the loop took. */
+/* The loop of examples/02_pi.lua in C. Usage: pi [n_intervals [n_times]]; prints the seconds that the loop took. */
 #include <math.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { N_TIMES = 10000 };
 static const double RTOL = 1e-3;
 static const double PI = 3.141592653589793;
 
@@ -20,10 +19,11 @@ static double get_pi_part(int n, int rank, int size) {
 
 int main(int argc, char **argv) {
   int provided, rank, size, n = argc > 1 ? atoi(argv[1]) : 1000;
+  int n_times = argc > 2 ? atoi(argv[2]) : 10000;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
   MPI_Barrier(MPI_COMM_WORLD);
   double start = MPI_Wtime(), pi = 0, part;
-  for (int i = 0; i < N_TIMES; i++) {
+  for (int i = 0; i < n_times; i++) {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     part = get_pi_part(n, rank, size);
