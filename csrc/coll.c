@@ -18,7 +18,7 @@ int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
   }
   int code = MPI_Bcast(m.data, m.count, m.type, root, comm->handle);
   if (code == MPI_SUCCESS && comm->rank != root) message_unpack(&m, data->length);
-  message_done();
+  message_done(&m);
   return code;
 }
 
@@ -54,7 +54,8 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
   MPI_Op handle = op_handle(op, comm->rank == root ? recvdata->type : senddata->type);
   int code = MPI_Reduce(s.data, r.data, s.count, s.type, handle, root, comm->handle);
   if (code == MPI_SUCCESS && comm->rank == root) message_unpack(&r, recvdata->length);
-  message_done();
+  message_done(&s);
+  message_done(&r);
   return code;
 }
 
@@ -66,6 +67,7 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
   int code =
       MPI_Allreduce(s.data, r.data, s.count, s.type, op_handle(op, recvdata->type), comm->handle);
   if (code == MPI_SUCCESS) message_unpack(&r, recvdata->length);
-  message_done();
+  message_done(&s);
+  message_done(&r);
   return code;
 }

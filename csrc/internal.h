@@ -126,8 +126,8 @@ int message_disjoint(const message *send, const message *recv);
 void message_unpack(const message *m, int64_t elements);
 /* The whole elements that a receive brought. */
 int64_t message_received(const message *m, const MPI_Status *status);
-/* To be called last, whatever happened: gives large scratch back. */
-void message_done(void);
+/* To be called last: gives large scratch back. */
+void message_done(const message *m);
 
 /* ---- arrays and packing ------------------------------------------------------------------------ */
 

@@ -44,7 +44,8 @@ static void *scratch_get(enum slot slot, size_t bytes) {
   return s->data;
 }
 
-void message_done(void) {
+void message_done(const message *m) {
+  if (!m->scratch) return;
   for (int slot = 0; slot < SLOT_COUNT; slot++) {
     scratch *s = &scratches[slot];
     if (s->bytes > SCRATCH_KEPT) {
@@ -101,6 +102,7 @@ int message_recv(message *m, nmpi_array *a, const char *argument, bool load) {
 
 int message_duplicate(message *copy, const message *m, const char *argument) {
   *copy = *m;
+  copy->scratch = true;
   copy->data = scratch_get(SLOT_SEND, m->bytes);
   if (copy->data == NULL) return fail(argument, "no memory to copy %zu bytes", m->bytes);
   memcpy(copy->data, m->data, m->bytes);

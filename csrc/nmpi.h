@@ -23,6 +23,9 @@
 
 #define NMPI_CONST
 
+/* The core is compiled with hidden visibility: what is declared here is all that it exports. */
+#pragma GCC visibility push(default)
+
 /* NMPI_CDEF_BEGIN */
 
 enum {
@@ -299,5 +302,7 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
                    const nmpi_comm *comm);
 
 /* NMPI_CDEF_END */
+
+#pragma GCC visibility pop
 
 #endif

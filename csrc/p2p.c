@@ -9,7 +9,7 @@ static int receive_end(int code, const message *m, const MPI_Status *from, nmpi_
   if (to != NULL) {
     *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, elements};
   }
-  message_done();
+  message_done(m);
   return code;
 }
 
@@ -20,7 +20,7 @@ int nmpi_send(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) 
   TRY(check_send_tag(tag, "tag"));
   TRY(message_send(&m, data, "data"));
   int code = MPI_Send(m.data, m.count, m.type, dest, tag, comm->handle);
-  message_done();
+  message_done(&m);
   return code;
 }
 
@@ -55,5 +55,6 @@ int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, in
       message_received(&r, &found) == recvdata->length) {
     code = MPI_ERR_TRUNCATE;
   }
+  message_done(&s);
   return receive_end(code, &r, &found, status);
 }
