@@ -84,6 +84,12 @@ describe("the loader", function()
     assert.are.equal(0, code, out .. err)
   end)
 
+  it("takes a variable that is set to nothing for unset", function()
+    local code, out, err = run("nmpi", 2, WHO, { env = { NMPI_MPI = "", NMPI_LIBMPI = "", NMPI_THREAD_LEVEL = "" } })
+    assert.are.equal(("%s 0 2\n%s 1 2"):format(ABI, ABI), sorted(out), err)
+    assert.are.equal(0, code)
+  end)
+
   it("loads the library at NMPI_LIBMPI", function()
     local _, path = run("nmpi", nil, [[print(require("nmpi").info().path)]])
     local code, out, err = run("nmpi", nil, [[
@@ -222,6 +228,19 @@ describe("starting", function()
     assert.are.equal(0, code)
   end)
 
+  it("makes routines an error after somebody else has finalised MPI", function()
+    local code, out, err = run("luajit", nil, foreign .. [[
+      library.MPI_Finalize()
+      for _, call in ipairs { mpi.barrier, mpi.rank, mpi.allreduce } do
+        local fine, message = pcall(call, call == mpi.allreduce and 1 or nil)
+        assert(not fine and message:find("MPI is finalised", 1, true), message)
+      end
+      print "fine"
+    ]])
+    assert.are.equal("fine\n", out, err)
+    assert.are.equal(0, code)
+  end)
+
   it("does not finalise what it has not initialised", function()
     local _, out = run("luajit", nil, foreign .. [[
       -- Registered after nmpi's handler, so it runs before it; and the one registered before it, after it.
@@ -342,6 +361,14 @@ describe("ending", function()
     assert.are.equal(1, count(err, line .. "9\n"), err)
     _, _, err = run("nmpi", 2, WAIT:format(1, "error 'boom'", 1))
     assert.are.equal(0, count(err, line), err)
+  end)
+
+  it("by abort in a job of one keeps the code and what was written", function()
+    for _, n in ipairs { 1, false } do
+      local code, out = run("nmpi", n or nil, "io.write 'written' require('nmpi').abort(5)")
+      assert.are.equal(5, code)
+      assert.is_truthy(out:find("written", 1, true), out)
+    end
   end)
 
   it("lets a child process end without a word to MPI", function()
