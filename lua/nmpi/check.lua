@@ -93,28 +93,24 @@ function check.integer(value, where, argument)
   return number
 end
 
+local function object(value, ctype, where, argument, expected)
+  if type(value) ~= "nil" and not istype(ctype, value) then mismatch(where, argument, expected, value) end
+  return value
+end
+
 --- A communicator, or nil.
 function check.comm(value, where)
-  if type(value) ~= "nil" and not istype(comm_ct, value) then
-    mismatch(where, "comm", "a communicator", value)
-  end
-  return value
+  return object(value, comm_ct, where, "comm", "a communicator")
 end
 
 --- An operator, or nil.
 function check.op(value, where)
-  if type(value) ~= "nil" and not istype(op_ct, value) then
-    mismatch(where, "op", "an operator such as SUM", value)
-  end
-  return value
+  return object(value, op_ct, where, "op", "an operator such as SUM")
 end
 
 --- An mpi.status(), or nil.
 function check.info(value, where)
-  if type(value) ~= "nil" and not istype(status_ct, value) then
-    mismatch(where, "info", "an mpi.status()", value)
-  end
-  return value
+  return object(value, status_ct, where, "info", "an mpi.status()")
 end
 
 return check
