@@ -32,7 +32,8 @@ local cast, istype, typeof, band = ffi.cast, ffi.istype, ffi.typeof, bit.band
 local collectgarbage, pairs = collectgarbage, pairs
 local new_struct = ffi.new
 
-local debugging = os.getenv "NMPI_DEBUG" == "1" or (os.getenv "NMPI_DEBUG" == nil and rc.debug)
+local setting = os.getenv "NMPI_DEBUG"
+local debugging = setting == "1" or ((setting == nil or setting == "") and rc.debug)
 
 local array_ct = typeof "nmpi_array"
 local FOREIGN, READONLY = C.NMPI_FOREIGN, C.NMPI_READONLY
