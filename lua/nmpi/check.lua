@@ -69,6 +69,29 @@ function check.status(code, where)
   return code
 end
 
+-- What is raised in place of a status, by nmpi.checked and by the methods of objects.
+local error_object = {
+  __tostring = function(e)
+    return ("%s: nmpi.%s: rank %d: %s"):format(e.where, e.routine, e.rank, e.message)
+  end,
+}
+
+--- An argument error is raised as ever, and any other failure as an error object: `code` (the status), `class`,
+-- `routine`, `rank` (in COMM_WORLD), `message` (MPI's) and `where` (file and line); tostring gives all in a line.
+function check.success(code, where)
+  if code == C.NMPI_SUCCESS then return end
+  check.status(code, where)
+  local place = debug.getinfo(user_level(), "Sl")
+  error(setmetatable({
+    code = code,
+    class = C.nmpi_error_class(code),
+    routine = where,
+    rank = C.nmpi_comm_rank(nil),
+    message = ffi.string(C.nmpi_error_string(code)),
+    where = place.short_src .. ":" .. place.currentline,
+  }, error_object), 0)
+end
+
 --- A whole number that fits a C int.
 function check.int(value, where, argument)
   if type(value) ~= "number" or tobit(value) ~= value then
