@@ -54,7 +54,11 @@ static nmpi_owner *owner_create(size_t bytes, bool zero) {
   return owner;
 }
 
-static void owner_release(nmpi_owner *owner) {
+void owner_retain(nmpi_owner *owner) {
+  if (owner != NULL) atomic_fetch_add(&owner->references, 1);
+}
+
+void owner_release(nmpi_owner *owner) {
   if (owner == NULL || atomic_fetch_sub(&owner->references, 1) != 1) return;
   memory_bytes -= (int64_t)owner->bytes;
   free(owner->data);
@@ -189,7 +193,7 @@ static int check_array(const nmpi_array *a, const char *argument) {
 
 int nmpi_array_view(nmpi_array *view, const nmpi_array *a) {
   TRY(check_array(a, "self"));
-  if (a->owner != NULL) atomic_fetch_add(&a->owner->references, 1);
+  owner_retain(a->owner);
   *view = *a;
   return NMPI_SUCCESS;
 }
@@ -315,7 +319,7 @@ int nmpi_array_reshape(nmpi_array *view, const nmpi_array *a, int ndim) {
     }
   }
   for (; next < ndim; next++) result.stride[next] = 1;
-  if (a->owner != NULL) atomic_fetch_add(&a->owner->references, 1);
+  owner_retain(a->owner);
   *view = result;
   return NMPI_SUCCESS;
 }

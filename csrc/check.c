@@ -29,14 +29,35 @@ int check_recv_tag(int tag, const char *argument) {
   return fail(argument, "expected a tag from 0 to %d or ANY_TAG, got %d", nmpi_tag_ub(), tag);
 }
 
+int check_send(const nmpi_comm **comm, int dest, int tag) {
+  TRY(check_comm(comm));
+  TRY(check_dest(*comm, dest));
+  return check_send_tag(tag, "tag");
+}
+
+int check_recv(const nmpi_comm **comm, int source, int tag) {
+  TRY(check_comm(comm));
+  TRY(check_source(*comm, source));
+  return check_recv_tag(tag, "tag");
+}
+
+static int fail_dtype(const nmpi_array *send, const nmpi_array *recv) {
+  return fail("recvdata", "expected the dtype of 'senddata', %s, got %s",
+              nmpi_dtype_name(send->type), nmpi_dtype_name(recv->type));
+}
+
+static int char_as_int8(int dtype) {
+  return dtype == NMPI_CHAR ? NMPI_INT8 : dtype;
+}
+
+int check_same_dtype(const nmpi_array *send, const nmpi_array *recv) {
+  bool same = char_as_int8(send->type) == char_as_int8(recv->type) && send->ctype == recv->ctype;
+  return same ? NMPI_SUCCESS : fail_dtype(send, recv);
+}
+
 int check_same(const nmpi_array *send, const nmpi_array *recv) {
-  if (send->type != recv->type || send->ctype != recv->ctype) {
-    return fail("recvdata", "expected the dtype of 'senddata', %s, got %s",
-                nmpi_dtype_name(send->type), nmpi_dtype_name(recv->type));
-  }
-  if (send->length != recv->length) {
-    return fail("recvdata", "expected as many elements as 'senddata' has, %lld, got %lld",
-                (long long)send->length, (long long)recv->length);
-  }
-  return NMPI_SUCCESS;
+  if (send->type != recv->type || send->ctype != recv->ctype) return fail_dtype(send, recv);
+  if (send->length == recv->length) return NMPI_SUCCESS;
+  return fail("recvdata", "expected as many elements as 'senddata' has, %lld, got %lld",
+              (long long)send->length, (long long)recv->length);
 }

@@ -7,56 +7,188 @@ int nmpi_barrier(const nmpi_comm *comm) {
   return MPI_Barrier(comm->handle);
 }
 
+static int send_side(message *s, const nmpi_array *senddata) {
+  return message_send(s, senddata, "senddata", message_scratch(SLOT_SEND));
+}
+
+static int recv_side(message *r, nmpi_array *recvdata, bool load) {
+  return message_recv(r, recvdata, "recvdata", load, message_scratch(SLOT_RECV));
+}
+
+/* The end of a collective; `elements` have arrived. */
+static int finish(int code, message *s, message *r, int64_t elements) {
+  if (code == MPI_SUCCESS) message_unpack(r, elements);
+  message_done(s);
+  message_done(r);
+  return code;
+}
+
+static bool is_in_place(const nmpi_array *a) {
+  return a != NULL && (a->flags & NMPI_IN_PLACE);
+}
+
 int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
-  message m;
+  message s = {0}, r = {0};
+  TRY(check_comm(&comm));
+  TRY(check_root(comm, root));
+  message *m = comm->rank == root ? &s : &r;
+  if (m == &s) {
+    TRY(message_send(m, data, "data", message_scratch(SLOT_SEND)));
+  } else {
+    TRY(message_recv(m, data, "data", false, message_scratch(SLOT_RECV)));
+  }
+  int code = MPI_Bcast(m->data, m->count, m->type, root, comm->handle);
+  return finish(code, &s, &r, r.elements);
+}
+
+/* ---- scatter and gather ---- */
+
+/* Fits both sides of a scatter or gather, where a process has both or one (the other is NULL): `whole` holds a part
+ * for each of the ranks, `part` one of them. A count of NMPI_UNDEFINED is worked out. */
+static int divide(message *whole, message *part, int64_t *count, const nmpi_comm *comm) {
+  bool given = *count != NMPI_UNDEFINED;
+  if (given && *count < 0) return fail("count", "expected at least 0, got %lld", (long long)*count);
+  if (!given && whole != NULL && whole->elements % comm->size != 0) {
+    return fail(whole->argument, "expected elements that divide by the %d ranks, got %lld",
+                comm->size, (long long)whole->elements);
+  }
+  if (!given) *count = whole != NULL ? whole->elements / comm->size : part->elements;
+  if (part != NULL && (given ? part->elements < *count : part->elements != *count)) {
+    return fail(part->argument, "expected %s%lld elements, got %lld", given ? "at least " : "",
+                (long long)*count, (long long)part->elements);
+  }
+  if (whole != NULL && *count > whole->elements / comm->size) {
+    return fail(whole->argument,
+                "expected at least %lld elements for each of the %d ranks, got %lld",
+                (long long)*count, comm->size, (long long)whole->elements);
+  }
+  if (whole != NULL) message_limit(whole, *count);
+  if (part != NULL) message_limit(part, *count);
+  return NMPI_SUCCESS;
+}
+
+int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                 const nmpi_comm *comm) {
+  message s = {0}, r = {0};
+  TRY(check_comm(&comm));
+  TRY(check_root(comm, root));
+  bool is_root = comm->rank == root, in_place = is_root && is_in_place(recvdata);
+  if (is_root) TRY(send_side(&s, senddata));
+  if (!in_place) TRY(recv_side(&r, recvdata, false));
+  if (is_root && !in_place) {
+    TRY(check_same_dtype(senddata, recvdata));
+    TRY(message_disjoint(&s, &r));
+  }
+  TRY(divide(is_root ? &s : NULL, in_place ? NULL : &r, &count, comm));
+  if (in_place) r.type = s.type;
+  if (!is_root) s.type = r.type;
+  int code = MPI_Scatter(s.data, s.count, s.type, in_place ? MPI_IN_PLACE : r.data, r.count, r.type,
+                         root, comm->handle);
+  return finish(code, &s, &r, count);
+}
+
+/* The two sides of a gather where both count: `r` receives from all, `s` is this rank's part or MPI_IN_PLACE. */
+static int gather_build(message *s, message *r, const nmpi_array *senddata, nmpi_array *recvdata,
+                        int64_t *count, const nmpi_comm *comm) {
+  bool in_place = is_in_place(senddata);
+  TRY(recv_side(r, recvdata, in_place));
+  if (!in_place) {
+    TRY(send_side(s, senddata));
+    TRY(check_same_dtype(senddata, recvdata));
+    TRY(message_disjoint(s, r));
+  }
+  TRY(divide(r, in_place ? NULL : s, count, comm));
+  if (in_place) {
+    s->data = MPI_IN_PLACE;
+    s->type = r->type;
+  }
+  return NMPI_SUCCESS;
+}
+
+int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                const nmpi_comm *comm) {
+  message s = {0}, r = {0};
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
   if (comm->rank == root) {
-    TRY(message_send(&m, data, "data"));
+    TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
   } else {
-    TRY(message_recv(&m, data, "data", false));
+    TRY(send_side(&s, senddata));
+    TRY(divide(NULL, &s, &count, comm));
+    r.type = s.type;
   }
-  int code = MPI_Bcast(m.data, m.count, m.type, root, comm->handle);
-  if (code == MPI_SUCCESS && comm->rank != root) message_unpack(&m, data->length);
-  message_done(&m);
-  return code;
+  int code = MPI_Gather(s.data, s.count, s.type, r.data, r.count, r.type, root, comm->handle);
+  return finish(code, &s, &r, count * comm->size);
 }
+
+int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
+                   const nmpi_comm *comm) {
+  message s = {0}, r = {0};
+  TRY(check_comm(&comm));
+  TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
+  int code = MPI_Allgather(s.data, s.count, s.type, r.data, r.count, r.type, comm->handle);
+  return finish(code, &s, &r, count * comm->size);
+}
+
+/* ---- reductions ---- */
 
 /* The two sides of a reduction where both count: r receives, s sends or is MPI_IN_PLACE. */
 static int reduction_build(message *s, message *r, const nmpi_array *senddata, nmpi_array *recvdata,
                            const nmpi_op **op) {
-  bool in_place = senddata != NULL && (senddata->flags & NMPI_IN_PLACE);
-  TRY(message_recv(r, recvdata, "recvdata", in_place));
+  bool in_place = is_in_place(senddata);
+  TRY(recv_side(r, recvdata, in_place));
   if (in_place) {
     *s = *r;
+    s->large = false;
+    s->unpack = NULL;
     s->data = MPI_IN_PLACE;
   } else {
-    TRY(message_send(s, senddata, "senddata"));
+    TRY(send_side(s, senddata));
     TRY(check_same(senddata, recvdata));
     TRY(message_disjoint(s, r));
   }
   return check_op(op, recvdata, "recvdata");
 }
 
+/* MPI's operators do not work on the type of a large message, so a reduction takes it piece by piece. Data that is
+ * MPI_IN_PLACE or NULL stays so. */
+static void *piece(const message *m, int64_t from, int64_t itemsize) {
+  if (m->data == MPI_IN_PLACE || m->data == NULL) return m->data;
+  return (char *)m->data + from * itemsize;
+}
+
+static int piece_length(const message *m, int64_t from) {
+  int64_t rest = m->elements - from;
+  return rest < message_max_count ? (int)rest : message_max_count;
+}
+
 int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                 const nmpi_comm *comm) {
-  message s, r = {0};
+  message s = {0}, r = {0};
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
-  if (comm->rank == root) {
+  bool is_root = comm->rank == root;
+  if (is_root) {
     TRY(reduction_build(&s, &r, senddata, recvdata, &op));
     /* MPICH 4.0 crashes when a root other than 0 reduces more than 2 KiB in place. */
-    if (s.data == MPI_IN_PLACE && root != 0) TRY(message_duplicate(&s, &r, "recvdata"));
+    if (s.data == MPI_IN_PLACE && root != 0) {
+      TRY(message_duplicate(&s, &r, "recvdata", message_scratch(SLOT_SEND)));
+    }
   } else {
-    TRY(message_send(&s, senddata, "senddata"));
+    TRY(send_side(&s, senddata));
     TRY(check_op(&op, senddata, "senddata"));
   }
-  MPI_Op handle = op_handle(op, comm->rank == root ? recvdata->type : senddata->type);
-  int code = MPI_Reduce(s.data, r.data, s.count, s.type, handle, root, comm->handle);
-  if (code == MPI_SUCCESS && comm->rank == root) message_unpack(&r, recvdata->length);
-  message_done(&s);
-  message_done(&r);
-  return code;
+  const nmpi_array *data = is_root ? recvdata : senddata;
+  MPI_Op handle = op_handle(op, data->type);
+  int code;
+  int64_t from = 0;
+  do {
+    int n = piece_length(&s, from);
+    code = MPI_Reduce(piece(&s, from, data->itemsize), piece(&r, from, data->itemsize), n, s.unit,
+                      handle, root, comm->handle);
+    from += n;
+  } while (code == MPI_SUCCESS && from < s.elements);
+  return finish(code, &s, &r, r.elements);
 }
 
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
@@ -64,10 +196,14 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
   message s, r;
   TRY(check_comm(&comm));
   TRY(reduction_build(&s, &r, senddata, recvdata, &op));
-  int code =
-      MPI_Allreduce(s.data, r.data, s.count, s.type, op_handle(op, recvdata->type), comm->handle);
-  if (code == MPI_SUCCESS) message_unpack(&r, recvdata->length);
-  message_done(&s);
-  message_done(&r);
-  return code;
+  MPI_Op handle = op_handle(op, recvdata->type);
+  int code;
+  int64_t from = 0;
+  do {
+    int n = piece_length(&s, from);
+    code = MPI_Allreduce(piece(&s, from, recvdata->itemsize), piece(&r, from, recvdata->itemsize),
+                         n, s.unit, handle, comm->handle);
+    from += n;
+  } while (code == MPI_SUCCESS && from < s.elements);
+  return finish(code, &s, &r, r.elements);
 }

@@ -55,3 +55,14 @@ MPI_Datatype dtype_mpi(int dtype) {
     default: return MPI_BYTE;
   }
 }
+
+static int wires[NMPI_DTYPE_COUNT];
+
+void dtype_init(void) {
+  for (int dtype = 0; dtype < NMPI_DTYPE_COUNT; dtype++)
+    MPI_Type_size(dtype_mpi(dtype), &wires[dtype]);
+}
+
+int dtype_wire(int dtype) {
+  return wires[dtype];
+}

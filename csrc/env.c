@@ -88,6 +88,7 @@ int nmpi_finalize(void) {
 /* Called by MPI_Finalize, whoever calls that. */
 static int finalizing(MPI_Comm self, int keyval, void *value, void *extra) {
   (void)self, (void)keyval, (void)value, (void)extra;
+  request_finalize();
   comm_finalize();
   op_finalize();
   return MPI_SUCCESS;
@@ -193,6 +194,7 @@ static int initialize(int thread_level) {
   if (found) tag_ub = *value;
   clock_offset = MPI_Wtime() - monotonic_seconds();
   clock_tick = MPI_Wtick();
+  dtype_init();
   comm_init();
   op_init();
   watch_finalize();

@@ -45,7 +45,10 @@ enum kind {
   X(NMPI_SHORT_INT, "short_int", nmpi_short_int, si, MPI_SHORT_INT, KIND_PAIR)                     \
   X(NMPI_2INT, "2int", nmpi_2int, ii, MPI_2INT, KIND_PAIR)
 
+void dtype_init(void);
 MPI_Datatype dtype_mpi(int dtype);
+/* The bytes of an element in a message: pairs leave their padding behind. */
+int dtype_wire(int dtype);
 enum kind dtype_kind(int dtype);
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -91,45 +94,90 @@ void op_finalize(void);
 int check_comm(const nmpi_comm **comm);
 int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
 
+/* The communicator, the peer and the tag of a send; of a receive or probe. */
+int check_send(const nmpi_comm **comm, int dest, int tag);
+int check_recv(const nmpi_comm **comm, int source, int tag);
 int check_dest(const nmpi_comm *comm, int dest);
 int check_source(const nmpi_comm *comm, int source);
 int check_root(const nmpi_comm *comm, int root);
 int check_send_tag(int tag, const char *argument);
 int check_recv_tag(int tag, const char *argument);
-/* The two sides of a reduction or exchange in one process: the same dtype and size. */
+/* The two sides of a scatter or gather in one process: the same dtype; char and int8 are one to LuaJIT. */
+int check_same_dtype(const nmpi_array *send, const nmpi_array *recv);
+/* The two sides of a reduction: the same dtype and size. */
 int check_same(const nmpi_array *send, const nmpi_array *recv);
 
 /* ---- messages: what MPI is given for an array -------------------------------------------------- */
 
-typedef struct message {
-  void *data; /* the array's own elements, or per-thread scratch */
+/* Memory that is kept from one use to the next. */
+typedef struct scratch {
+  void *data;
   size_t bytes;
-  int count;
+} scratch;
+
+typedef struct message {
+  const char *argument;
+  void *data; /* the array's own elements, or scratch */
+  int64_t elements;
+  size_t bytes; /* of `elements` in memory */
+  int count;    /* of `type` */
   MPI_Datatype type;
+  MPI_Datatype unit;  /* what an element consists of */
+  int64_t units;      /* so many in one element */
+  int64_t wire;       /* bytes that one element takes in a message */
   nmpi_array *unpack; /* the view that a receive into scratch goes to, else NULL */
-  bool scratch;
-  int64_t item; /* elements of MPI's type in one element of the array */
-  int64_t itemsize;
+  bool packed;        /* `data` is scratch */
+  bool large; /* `type` was made for this message: there are more units than an int can count */
 } message;
 
 enum slot { SLOT_SEND, SLOT_RECV, SLOT_COUNT };
 
-/* Builds a message from an array; a view is packed into the thread's scratch. */
-int message_send(message *m, const nmpi_array *a, const char *argument);
+/* This thread's scratch for the message that a blocking call sends or receives. */
+scratch *message_scratch(enum slot slot);
+/* Builds a message from an array; a view is packed into scratch. */
+int message_send(message *m, const nmpi_array *a, const char *argument, scratch *packed);
 /* Builds a message to receive into; `load` packs the view's present elements first. */
-int message_recv(message *m, nmpi_array *a, const char *argument, bool load);
+int message_recv(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed);
 /* Builds a message to send a copy of what another one holds. */
-int message_duplicate(message *copy, const message *m, const char *argument);
+int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed);
+/* Lets count and type describe the first `elements` only. */
+void message_limit(message *m, int64_t elements);
 /* Fails where MPI itself would read and write the same memory. */
 int message_disjoint(const message *send, const message *recv);
 /* After success: unpacks the first `elements` elements into the view, if it is one. */
 void message_unpack(const message *m, int64_t elements);
-/* The whole elements that a receive brought. */
-int64_t message_received(const message *m, const MPI_Status *status);
-/* To be called last: gives large scratch back. */
-void message_done(const message *m);
+/* The end of a receive that gave `code`: unpacks what came and fills the caller's status, which may be NULL. Fails
+ * where that is no whole number of elements. */
+int message_receive_end(const message *m, int code, const MPI_Status *from, nmpi_status *to);
+int64_t status_bytes(const MPI_Status *status);
+/* The status of a receive from nobody, and of whatever is no receive. */
+void status_empty(nmpi_status *status, int code);
+/* The status of a message that was found, not received: its elements are not known. */
+void status_probed(nmpi_status *to, int code, const MPI_Status *from);
+/* Frees the type of a large message. */
+void message_free_type(message *m);
+/* To be called last in a blocking call: frees what belongs to the message and gives large scratch back. */
+void message_done(message *m);
+
+/* Not less than `bytes` of scratch, or NULL. */
+void *scratch_get(scratch *s, size_t bytes);
+void scratch_free(scratch *s);
+/* Frees it if it is larger than is worth keeping. */
+void scratch_trim(scratch *s, size_t kept);
+
+/* The most units that MPI is given in one call. */
+extern int message_max_count;
+
+/* ---- requests ---------------------------------------------------------------------------------- */
+
+/* Before MPI is finalised: reports what was never completed, and lets go of it. */
+void request_finalize(void);
 
 /* ---- arrays and packing ------------------------------------------------------------------------ */
+
+/* Both harmless on NULL, which stands for foreign memory. */
+void owner_retain(nmpi_owner *owner);
+void owner_release(nmpi_owner *owner);
 
 /* Nested loops over two layouts of one shape, reduced to those that are left when extents of 1 are dropped
  * and dimensions that follow each other in both layouts are merged. The last is the innermost. */

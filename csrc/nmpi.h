@@ -271,16 +271,110 @@ int nmpi_comm_size(const nmpi_comm *comm);
 typedef struct nmpi_status {
   int source;
   int tag;
-  int error;        /* an MPI error code */
-  int64_t elements; /* whole elements received, of the receive buffer's dtype */
+  int error;       /* an MPI error code */
+  _Bool cancelled; /* the operation was cancelled */
+  int64_t bytes;   /* received */
+  int64_t
+      elements; /* whole elements of the receive buffer's dtype; -1 after a probe, which has no buffer */
 } nmpi_status;
 
-/* MPI_Send, MPI_Recv and MPI_Sendrecv. `status` may be NULL. A view is packed and unpacked by the core; a
- * message shorter than the buffer writes only the elements that arrived. */
+/* The whole elements of a dtype in the message that a status tells of; -1 where it is no whole number. */
+int64_t nmpi_status_count(const nmpi_status *status, int dtype, int itemsize);
+
+/* MPI_Send, MPI_Ssend, MPI_Bsend, MPI_Rsend, MPI_Recv, MPI_Sendrecv and MPI_Sendrecv_replace. `status` may be
+ * NULL. A view is packed and unpacked by the core; a message shorter than the buffer writes only the elements
+ * that arrived. */
 int nmpi_send(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm);
+int nmpi_ssend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm);
+int nmpi_bsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm);
+int nmpi_rsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm);
 int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi_status *status);
 int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, int source,
                   int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status);
+int nmpi_sendrecv_replace(nmpi_array *data, int dest, int source, int sendtag, int recvtag,
+                          const nmpi_comm *comm, nmpi_status *status);
+
+/* MPI_Probe and MPI_Iprobe; *flag becomes 1 or 0. */
+int nmpi_probe(int source, int tag, const nmpi_comm *comm, nmpi_status *status);
+int nmpi_iprobe(int source, int tag, const nmpi_comm *comm, int *flag, nmpi_status *status);
+
+/* MPI_Buffer_attach and MPI_Buffer_detach, with memory of the core's; MPI_BSEND_OVERHEAD in bytes. */
+int nmpi_buffer_attach(int64_t bytes);
+int nmpi_buffer_detach(void);
+int nmpi_bsend_overhead(void);
+
+/* The most elements (bytes of structs) that MPI is given in one call, 2^31 - 1; what is more travels in chunks.
+ * Specs lower it. */
+int nmpi_set_max_count(int64_t count);
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+/* A request is a number: NMPI_REQUEST_NULL, or one that names a thread, a slot of its pool and the slot's
+ * generation, so that none is ever given out twice. The number of an operation that has completed counts as the
+ * null request; one of another thread and one that was never given out are argument errors. While an operation
+ * is pending it holds a reference to the storage of its array, and the buffer into which a view was packed.
+ * Requests in an array are int64 elements, contiguous; the entries of operations that complete become null, but
+ * for persistent ones, which become inactive. The same request twice in an array counts once. */
+enum {
+  NMPI_REQUEST_NULL = 0,
+  NMPI_UNDEFINED = -1 /* an index or count where no request is active */
+};
+
+/* MPI_Isend, MPI_Issend, MPI_Ibsend, MPI_Irsend and MPI_Irecv. *request becomes null where they fail. */
+int nmpi_isend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request);
+int nmpi_issend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request);
+int nmpi_ibsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request);
+int nmpi_irsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request);
+int nmpi_irecv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request);
+
+/* MPI_Send_init, MPI_Recv_init, MPI_Start, MPI_Startall and MPI_Request_free, the last for persistent requests
+ * that are inactive, and null ones. A view is packed at each start. */
+int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
+                   double *request);
+int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request);
+int nmpi_start(double request);
+int nmpi_startall(nmpi_array *requests);
+int nmpi_request_free(double request);
+
+/* MPI_Wait and MPI_Test. What a receive brought is in its array, and in `status`, which may be NULL. */
+int nmpi_wait(double request, nmpi_status *status);
+int nmpi_test(double request, int *flag, nmpi_status *status);
+
+/* MPI_Waitall and MPI_Testall. Returns the error code of the first operation that failed, in place of
+ * MPI_ERR_IN_STATUS. */
+int nmpi_waitall(nmpi_array *requests);
+int nmpi_testall(nmpi_array *requests, int *flag);
+
+/* MPI_Waitany and MPI_Testany: *index is the position of the one that has completed, or NMPI_UNDEFINED. */
+int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status);
+int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status);
+
+/* MPI_Waitsome and MPI_Testsome: *count, or NMPI_UNDEFINED, and that many positions in `indices`, which has room for
+ * as many as there are requests. */
+int nmpi_waitsome(nmpi_array *requests, int *count, int *indices);
+int nmpi_testsome(nmpi_array *requests, int *count, int *indices);
+
+/* MPI_Cancel. Does nothing to an operation that has completed. */
+int nmpi_cancel(double request);
+
+/* MPI_Mprobe, MPI_Improbe, MPI_Mrecv and MPI_Imrecv. A message is a number as requests are; what it names is
+ * received once. */
+int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *message, nmpi_status *status);
+int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *message,
+                 nmpi_status *status);
+int nmpi_mrecv(nmpi_array *data, double message, nmpi_status *status);
+int nmpi_imrecv(nmpi_array *data, double message, double *request);
+
+/* Foreign memory has no count to hold: Lua anchors its owner by the slot of the request, which is not used for another
+ * one before the operation has completed. Not statuses: the slot of a pending request, and how many operations on
+ * foreign memory are pending in this thread. */
+int nmpi_request_slot(double request);
+int nmpi_request_foreign(void);
+/* Notes the line of the script that made a request, for the report at exit. */
+void nmpi_request_note(double request, const char *line);
+/* To be called before foreign memory goes (lua_close): cancels pending receives into it, completes sends from it,
+ * and ends the job where that fails. The argument is ignored. */
+void nmpi_request_abandon(void *unused);
 
 /* ---- operators ---------------------------------------------------------------------------- */
 
@@ -292,10 +386,17 @@ const char *nmpi_op_name(const nmpi_op *op);
 
 /* ---- collectives --------------------------------------------------------------------------- */
 
-/* MPI_Barrier, MPI_Bcast, MPI_Reduce and MPI_Allreduce. Off the root, recvdata of a reduction may be NULL.
- * An array with NMPI_IN_PLACE stands for MPI_IN_PLACE. */
+/* MPI_Barrier, MPI_Bcast, MPI_Scatter, MPI_Gather, MPI_Allgather, MPI_Reduce and MPI_Allreduce. The buffer that
+ * MPI does not read off the root may be NULL. An array with NMPI_IN_PLACE stands for MPI_IN_PLACE. `count` is the
+ * elements for or from each rank, or NMPI_UNDEFINED: all that the arrays hold. */
 int nmpi_barrier(const nmpi_comm *comm);
 int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm);
+int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                 const nmpi_comm *comm);
+int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                const nmpi_comm *comm);
+int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
+                   const nmpi_comm *comm);
 int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                 const nmpi_comm *comm);
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,

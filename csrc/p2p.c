@@ -1,60 +1,147 @@
 /* SPDX-License-Identifier: MIT */
-/* p2p.c: point-to-point communication. */
+/* p2p.c: blocking point-to-point communication. request.c has the rest. */
+#include <limits.h>
+#include <stdlib.h>
+
 #include "internal.h"
 
-/* What every receive does with MPI's status: the view is unpacked, the caller's struct filled. Returns the code. */
-static int receive_end(int code, const message *m, const MPI_Status *from, nmpi_status *to) {
-  int64_t elements = code == MPI_SUCCESS ? message_received(m, from) : 0;
-  message_unpack(m, elements);
-  if (to != NULL) {
-    *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, elements};
-  }
-  message_done(m);
+/* MPI_Send and its like. */
+typedef int sender(const void *, int, MPI_Datatype, int, int, MPI_Comm);
+
+static int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
+                   const nmpi_comm *comm) {
+  message m;
+  TRY(check_send(&comm, dest, tag));
+  TRY(message_send(&m, data, "data", message_scratch(SLOT_SEND)));
+  int code = mpi_send(m.data, m.count, m.type, dest, tag, comm->handle);
+  message_done(&m);
   return code;
 }
 
 int nmpi_send(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
-  message m;
-  TRY(check_comm(&comm));
-  TRY(check_dest(comm, dest));
-  TRY(check_send_tag(tag, "tag"));
-  TRY(message_send(&m, data, "data"));
-  int code = MPI_Send(m.data, m.count, m.type, dest, tag, comm->handle);
-  message_done(&m);
-  return code;
+  return send_by(MPI_Send, data, dest, tag, comm);
+}
+
+int nmpi_ssend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
+  return send_by(MPI_Ssend, data, dest, tag, comm);
+}
+
+int nmpi_bsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
+  return send_by(MPI_Bsend, data, dest, tag, comm);
+}
+
+int nmpi_rsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
+  return send_by(MPI_Rsend, data, dest, tag, comm);
 }
 
 int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi_status *status) {
   message m;
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
-  TRY(check_comm(&comm));
-  TRY(check_source(comm, source));
-  TRY(check_recv_tag(tag, "tag"));
-  TRY(message_recv(&m, data, "data", false));
+  TRY(check_recv(&comm, source, tag));
+  TRY(message_recv(&m, data, "data", false, message_scratch(SLOT_RECV)));
   int code = MPI_Recv(m.data, m.count, m.type, source, tag, comm->handle, &found);
-  return receive_end(code, &m, &found, status);
+  code = message_receive_end(&m, code, &found, status);
+  message_done(&m);
+  return code;
+}
+
+static int exchange(message *s, int dest, message *r, int source, int sendtag, int recvtag,
+                    const nmpi_comm *comm, nmpi_status *status) {
+  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  int code = MPI_Sendrecv(s->data, s->count, s->type, dest, sendtag, r->data, r->count, r->type,
+                          source, recvtag, comm->handle, &found);
+  /* Open MPI 4.1 does not tell when a short message to oneself was cut. */
+  bool own = dest == comm->rank && found.MPI_SOURCE == dest && found.MPI_TAG == sendtag;
+  if (code == MPI_SUCCESS && own && s->bytes > r->bytes &&
+      status_bytes(&found) == r->elements * r->wire) {
+    code = MPI_ERR_TRUNCATE;
+  }
+  code = message_receive_end(r, code, &found, status);
+  message_done(s);
+  message_done(r);
+  return code;
+}
+
+static int check_exchange(const nmpi_comm **comm, int dest, int source, int sendtag, int recvtag) {
+  TRY(check_comm(comm));
+  TRY(check_dest(*comm, dest));
+  TRY(check_source(*comm, source));
+  TRY(check_send_tag(sendtag, "sendtag"));
+  return check_recv_tag(recvtag, "recvtag");
 }
 
 int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, int source,
                   int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status) {
   message s, r;
-  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
-  TRY(check_comm(&comm));
-  TRY(check_dest(comm, dest));
-  TRY(check_source(comm, source));
-  TRY(check_send_tag(sendtag, "sendtag"));
-  TRY(check_recv_tag(recvtag, "recvtag"));
-  TRY(message_send(&s, senddata, "senddata"));
-  TRY(message_recv(&r, recvdata, "recvdata", false));
+  TRY(check_exchange(&comm, dest, source, sendtag, recvtag));
+  TRY(message_send(&s, senddata, "senddata", message_scratch(SLOT_SEND)));
+  TRY(message_recv(&r, recvdata, "recvdata", false, message_scratch(SLOT_RECV)));
   TRY(message_disjoint(&s, &r));
-  int code = MPI_Sendrecv(s.data, s.count, s.type, dest, sendtag, r.data, r.count, r.type, source,
-                          recvtag, comm->handle, &found);
-  /* Open MPI 4.1 does not tell when a short message to oneself was cut. */
-  bool own = dest == comm->rank && found.MPI_SOURCE == dest && found.MPI_TAG == sendtag;
-  if (code == MPI_SUCCESS && own && s.bytes > r.bytes &&
-      message_received(&r, &found) == recvdata->length) {
-    code = MPI_ERR_TRUNCATE;
+  return exchange(&s, dest, &r, source, sendtag, recvtag, comm, status);
+}
+
+int nmpi_sendrecv_replace(nmpi_array *data, int dest, int source, int sendtag, int recvtag,
+                          const nmpi_comm *comm, nmpi_status *status) {
+  message s, r;
+  TRY(check_exchange(&comm, dest, source, sendtag, recvtag));
+  TRY(message_recv(&r, data, "data", true, message_scratch(SLOT_RECV)));
+  TRY(message_duplicate(&s, &r, "data", message_scratch(SLOT_SEND)));
+  return exchange(&s, dest, &r, source, sendtag, recvtag, comm, status);
+}
+
+int nmpi_probe(int source, int tag, const nmpi_comm *comm, nmpi_status *status) {
+  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  TRY(check_recv(&comm, source, tag));
+  int code = MPI_Probe(source, tag, comm->handle, &found);
+  status_probed(status, code, &found);
+  return code;
+}
+
+int nmpi_iprobe(int source, int tag, const nmpi_comm *comm, int *flag, nmpi_status *status) {
+  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  *flag = 0;
+  TRY(check_recv(&comm, source, tag));
+  int code = MPI_Iprobe(source, tag, comm->handle, flag, &found);
+  if (*flag) status_probed(status, code, &found);
+  return code;
+}
+
+/* ---- the buffer of bsend ---- */
+
+/* MPI has one for the process. */
+static void *attached;
+
+int nmpi_bsend_overhead(void) {
+  return MPI_BSEND_OVERHEAD;
+}
+
+int nmpi_buffer_attach(int64_t bytes) {
+  const nmpi_comm *world = NULL;
+  if (bytes < 0 || bytes > INT_MAX) {
+    return fail("bytes", "expected 0 to %d, got %lld", INT_MAX, (long long)bytes);
   }
-  message_done(&s);
-  return receive_end(code, &r, &found, status);
+  TRY(check_comm(&world));
+  if (attached != NULL) return fail("bytes", "there is a buffer already: detach it first");
+  attached = malloc((size_t)bytes + 1);
+  if (attached == NULL) return fail("bytes", "no memory for %lld bytes", (long long)bytes);
+  int code = MPI_Buffer_attach(attached, (int)bytes);
+  if (code != MPI_SUCCESS) {
+    free(attached);
+    attached = NULL;
+  }
+  return code;
+}
+
+int nmpi_buffer_detach(void) {
+  const nmpi_comm *world = NULL;
+  void *buffer;
+  int bytes;
+  TRY(check_comm(&world));
+  if (attached == NULL) return NMPI_SUCCESS;
+  int code = MPI_Buffer_detach((void *)&buffer, &bytes);
+  if (code == MPI_SUCCESS) {
+    free(attached);
+    attached = NULL;
+  }
+  return code;
 }

@@ -24,16 +24,12 @@ local lib = require "nmpi.lib"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 local dtypes = require "nmpi.dtype"
-local rc = require "nmpi.rc"
 local C = lib.core
 
 local type, tonumber, tostring, setmetatable = type, tonumber, tostring, setmetatable
 local cast, istype, typeof, band = ffi.cast, ffi.istype, ffi.typeof, bit.band
 local collectgarbage, pairs = collectgarbage, pairs
 local new_struct = ffi.new
-
-local setting = os.getenv "NMPI_DEBUG"
-local debugging = setting == "1" or ((setting == nil or setting == "") and rc.debug)
 
 local array_ct = typeof "nmpi_array"
 local FOREIGN, READONLY = C.NMPI_FOREIGN, C.NMPI_READONLY
@@ -220,7 +216,7 @@ function methods.set(a, i, j, k, l, m, n, o, p, x)
   end
 end
 
-if debugging then
+if check.debugging then
   -- Every index must be whole and inside; only then is the element reached as usual.
   local function check_bounds(a, where, ...)
     pointer(a, where)
@@ -293,7 +289,7 @@ local function extents(ndim, from)
 end
 
 function properties.data(a)
-  return pointer(a)
+  return (pointer(a))
 end
 
 function properties.dtype(a)
@@ -307,11 +303,11 @@ function properties.size(a)
 end
 
 function properties.shape(a)
-  return extents(a.ndim, a.extent)
+  return (extents(a.ndim, a.extent))
 end
 
 function properties.strides(a)
-  return extents(a.ndim, a.stride)
+  return (extents(a.ndim, a.stride))
 end
 
 -- ---- making arrays ----
@@ -377,7 +373,7 @@ end
 local function new(shape, dtype, order, zero, where)
   local a = new_struct(array_ct)
   local ndim = set_shape(a, shape, where)
-  return create(a, dtypes.resolve(dtype, where), ndim, is_fortran(order, where), zero, where)
+  return (create(a, dtypes.resolve(dtype, where), ndim, is_fortran(order, where), zero, where))
 end
 
 local arrays = {}
@@ -388,7 +384,7 @@ local arrays = {}
 -- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
 -- @treturn array
 function arrays.zeros(shape, dtype, order)
-  return new(shape, dtype, order, 1, "zeros")
+  return (new(shape, dtype, order, 1, "zeros"))
 end
 
 --- A new array whose elements are undefined.
@@ -397,7 +393,7 @@ end
 -- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
 -- @treturn array
 function arrays.empty(shape, dtype, order)
-  return new(shape, dtype, order, 0, "empty")
+  return (new(shape, dtype, order, 0, "empty"))
 end
 
 -- The extents of a nested list, after its first elements, and the first leaf.
@@ -543,7 +539,7 @@ local function view_of(a, where)
   check_self(a, where)
   local view = new_struct(array_ct)
   status(C.nmpi_array_view(view, a), where)
-  return share(view, a)
+  return (share(view, a))
 end
 
 -- Applies one range or index to dimension d of a view, and returns the dimension that comes next.
@@ -611,7 +607,7 @@ end
 -- @treturn array a 1-d view
 -- @function array:row
 function methods.row(a, i)
-  return select_at(a, 0, i, "array:row")
+  return (select_at(a, 0, i, "array:row"))
 end
 
 --- Column j of a 2-d array.
@@ -619,7 +615,7 @@ end
 -- @treturn array a 1-d view
 -- @function array:col
 function methods.col(a, j)
-  return select_at(a, 1, j, "array:col")
+  return (select_at(a, 1, j, "array:col"))
 end
 
 --- The array with its dimensions reversed.
@@ -645,7 +641,7 @@ function methods.reshape(a, shape)
     return view_of(copy, "array:reshape"):reshape(shape)
   end
   status(code, "array:reshape")
-  return share(view, a)
+  return (share(view, a))
 end
 
 --- All elements, in row-major order, in one dimension.

@@ -118,13 +118,18 @@ local send_scratch, recv_scratch = array_ct(), array_ct()
 --- The array to send from. Nil passes: the core knows whether this rank may leave the buffer out.
 function buffer.send(value, where, argument)
   if type(value) == "nil" or istype(array_ct, value) then return value end
-  return resolve(value, where, argument, send_scratch)
+  return (resolve(value, where, argument, send_scratch))
 end
 
 --- The array to receive into.
 function buffer.recv(value, where, argument)
   if type(value) == "nil" or istype(array_ct, value) then return value end
-  return resolve(value, where, argument, recv_scratch)
+  return (resolve(value, where, argument, recv_scratch))
+end
+
+--- What must be kept alive while MPI uses the memory of a value beyond the call.
+function buffer.keep(value)
+  return value
 end
 
 -- ---- numbers ----

@@ -4,6 +4,7 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local C = require("nmpi.lib").core
+local rc = require "nmpi.rc"
 
 local type, tostring, tonumber = type, tostring, tonumber
 local tobit = bit.tobit
@@ -14,11 +15,16 @@ local comm_ct = typeof "nmpi_comm *"
 local op_ct = typeof "nmpi_op *"
 local status_ct = typeof "nmpi_status"
 
--- In all of nmpi, no builtin and no C function is called in tail position where a script's loop may come by, hence the
--- parentheses in `return (f())`: a trace that starts in such a Lua function would abort, and several aborts end in
--- its blacklisting, which then stops every loop that calls it from being compiled.
+-- In all of nmpi there are no tail calls where a script's loop may come by, hence the parentheses in `return (f())`. A
+-- trace takes at most 15 tail calls, and one that starts in a Lua function that ends by calling a builtin or C function
+-- would abort; several aborts end in its blacklisting, which then stops every loop that calls it from being compiled.
 
-local check = {}
+local setting = os.getenv "NMPI_DEBUG"
+
+local check = {
+  --- Whether NMPI_DEBUG or rc.debug asks for every check.
+  debugging = setting == "1" or ((setting == nil or setting == "") and rc.debug),
+}
 
 local here = debug.getinfo(1, "S").source:match "^(.*)check%.lua$" or "" -- nothing is known of stripped bytecode
 
@@ -69,6 +75,12 @@ function check.status(code, where)
   return code
 end
 
+--- The file and line that called into nmpi.
+function check.place()
+  local frame = debug.getinfo(user_level(), "Sl")
+  return ("%s:%d"):format(frame.short_src, frame.currentline)
+end
+
 -- What is raised in place of a status, by nmpi.checked and by the methods of objects.
 local error_object = {
   __tostring = function(e)
@@ -81,14 +93,13 @@ local error_object = {
 function check.success(code, where)
   if code == C.NMPI_SUCCESS then return end
   check.status(code, where)
-  local place = debug.getinfo(user_level(), "Sl")
   error(setmetatable({
     code = code,
     class = C.nmpi_error_class(code),
     routine = where,
     rank = C.nmpi_comm_rank(nil),
     message = ffi.string(C.nmpi_error_string(code)),
-    where = place.short_src .. ":" .. place.currentline,
+    where = check.place(),
   }, error_object), 0)
 end
 
@@ -103,7 +114,7 @@ end
 --- The same, or nil for a default.
 function check.optional_int(value, default, where, argument)
   if type(value) == "nil" then return default end
-  return check.int(value, where, argument)
+  return (check.int(value, where, argument))
 end
 
 --- A whole number that a double holds exactly; int64 cdata will do.
@@ -116,6 +127,22 @@ function check.integer(value, where, argument)
   return number
 end
 
+--- A request or a message of mprobe: a number, or int64 cdata as arrays of requests hold.
+function check.request(value, where, argument)
+  if type(value) == "number" then return value end
+  local number = type(value) == "cdata" and tonumber(value)
+  if not number then mismatch(where, argument or "request", "a request", value) end
+  return number
+end
+
+--- A count of at least 0, or nil for what the arrays hold.
+function check.count(value, where)
+  if type(value) == "nil" then return C.NMPI_UNDEFINED end
+  local count = check.integer(value, where, "count")
+  if count < 0 then mismatch(where, "count", "a whole number of at least 0", value) end
+  return count
+end
+
 local function object(value, ctype, where, argument, expected)
   if type(value) ~= "nil" and not istype(ctype, value) then mismatch(where, argument, expected, value) end
   return value
@@ -123,17 +150,17 @@ end
 
 --- A communicator, or nil.
 function check.comm(value, where)
-  return object(value, comm_ct, where, "comm", "a communicator")
+  return (object(value, comm_ct, where, "comm", "a communicator"))
 end
 
 --- An operator, or nil.
 function check.op(value, where)
-  return object(value, op_ct, where, "op", "an operator such as SUM")
+  return (object(value, op_ct, where, "op", "an operator such as SUM"))
 end
 
 --- An mpi.status(), or nil.
 function check.info(value, where)
-  return object(value, status_ct, where, "info", "an mpi.status()")
+  return (object(value, status_ct, where, "info", "an mpi.status()"))
 end
 
 return check

@@ -19,14 +19,14 @@ local comm = {
 -- @tparam[opt=COMM_WORLD] comm group
 -- @treturn int 0 to size - 1
 function comm.rank(group)
-  return status(C.nmpi_comm_rank(communicator(group, "rank")), "rank")
+  return (status(C.nmpi_comm_rank(communicator(group, "rank")), "rank"))
 end
 
 --- The number of processes in a communicator (MPI_Comm_size), also as `comm:size()`.
 -- @tparam[opt=COMM_WORLD] comm group
 -- @treturn int at least 1
 function comm.size(group)
-  return status(C.nmpi_comm_size(communicator(group, "size")), "size")
+  return (status(C.nmpi_comm_size(communicator(group, "size")), "size"))
 end
 
 ffi.metatype("nmpi_comm", { __index = { rank = comm.rank, size = comm.size } })

@@ -1,0 +1,739 @@
+/* SPDX-License-Identifier: MIT */
+/* request.c: nonblocking and persistent point-to-point communication, and matched probes. */
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* ---- the pool: a thread's requests ---- */
+
+enum {
+  SLOT_BITS = 20,
+  GENERATION_BITS = 25,
+  MAX_SLOTS = 1 << SLOT_BITS,
+  MAX_GENERATION = (1 << GENERATION_BITS) - 1,
+  MAX_POOLS = 256,   /* 53 bits, what a double holds, less those of slot and generation */
+  PACK_KEPT = 65536, /* bytes: a packed view's buffer up to this size stays with the slot */
+  END = -1
+};
+
+enum state {
+  FREE,
+  ACTIVE,
+  INACTIVE,  /* a persistent request that has not been started, or has completed */
+  MESSAGE,   /* what a matched probe found */
+  ABANDONED, /* completed or cancelled by force */
+};
+
+typedef struct request {
+  enum state state;
+  int generation; /* of the number last given out */
+  int next;       /* slot, in the pool's list of free ones */
+  bool receive;
+  bool persistent;
+  bool foreign;    /* Lua anchors the memory */
+  bool cancelling; /* MPI_Cancel has been called */
+  bool listed;     /* in the list of the current call */
+  MPI_Request handle;
+  MPI_Message matched;
+  message message;
+  nmpi_owner *owner;
+  scratch packed;
+  nmpi_array view; /* what `packed` stands for */
+  const char *routine;
+  int peer;
+  int tag;
+  char *line; /* of the script, where noted */
+} request;
+
+/* Lists of one call, kept for the next. */
+typedef struct lists {
+  scratch handles, statuses, slots, positions, done;
+} lists;
+
+typedef struct pool {
+  int id;
+  bool taken; /* by a thread that lives */
+  request *requests;
+  int count;
+  int room;
+  int free;    /* the first free slot */
+  int foreign; /* pending operations on foreign memory */
+  lists lists;
+} pool;
+
+static pool *pools[MAX_POOLS];
+static int pool_count;
+static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
+static pthread_key_t pool_key;
+static _Thread_local pool *mine;
+
+/* The pool outlives its thread, for the sake of its generations: the next thread goes on with it. */
+static void pool_leave(void *pool_) {
+  pthread_mutex_lock(&pools_mutex);
+  ((pool *)pool_)->taken = false;
+  pthread_mutex_unlock(&pools_mutex);
+}
+
+static void pool_make_key(void) {
+  pthread_key_create(&pool_key, pool_leave);
+}
+
+static pool *pool_find(void) {
+  for (int i = 0; i < pool_count; i++) {
+    if (!pools[i]->taken) return pools[i];
+  }
+  if (pool_count == MAX_POOLS) return NULL;
+  pool *p = calloc(1, sizeof *p);
+  if (p == NULL) return NULL;
+  p->id = pool_count;
+  p->free = END;
+  pools[pool_count++] = p;
+  return p;
+}
+
+static pool *pool_mine(void) {
+  if (mine != NULL) return mine;
+  pthread_once(&pool_once, pool_make_key);
+  pthread_mutex_lock(&pools_mutex);
+  mine = pool_find();
+  if (mine != NULL) mine->taken = true;
+  pthread_mutex_unlock(&pools_mutex);
+  pthread_setspecific(pool_key, mine);
+  return mine;
+}
+
+static bool pool_grow(pool *p) {
+  int room = p->room == 0 ? 64 : 2 * p->room;
+  if (room > MAX_SLOTS) return false;
+  request *requests = realloc(p->requests, (size_t)room * sizeof *requests);
+  if (requests == NULL) return false;
+  p->requests = requests;
+  p->room = room;
+  return true;
+}
+
+/* A slot for an operation that is about to start. */
+static int take(request **taken) {
+  pool *p = pool_mine();
+  if (p == NULL) return fail("request", "no more than %d threads can make requests", MAX_POOLS);
+  if (p->free != END) {
+    *taken = &p->requests[p->free];
+    p->free = (*taken)->next;
+  } else {
+    if (p->count == p->room && !pool_grow(p)) {
+      return fail("request", "there are too many pending operations, %d", p->count);
+    }
+    *taken = &p->requests[p->count++];
+    **taken = (request){0};
+  }
+  (*taken)->generation++;
+  return NMPI_SUCCESS;
+}
+
+/* Ends what a slot was taken for. One whose generations are used up is not used again. */
+static void retire(request *r) {
+  owner_release(r->owner);
+  r->owner = NULL;
+  free(r->line);
+  r->line = NULL;
+  scratch_trim(&r->packed, PACK_KEPT);
+  mine->foreign -= r->foreign;
+  r->foreign = false;
+  r->state = FREE;
+  if (r->generation == MAX_GENERATION) return;
+  r->next = mine->free;
+  mine->free = (int)(r - mine->requests);
+}
+
+static double number_of(const request *r) {
+  double high = (double)mine->id * (1 << GENERATION_BITS) + (double)r->generation;
+  return high * MAX_SLOTS + (double)(r - mine->requests);
+}
+
+/* Finds the request of a number; NULL for one that is null or has completed. */
+static int find(double number, const char *argument, request **found) {
+  *found = NULL;
+  if (number == NMPI_REQUEST_NULL) return NMPI_SUCCESS;
+  pool *p = pool_mine();
+  bool whole = number >= MAX_SLOTS && number < 0x1p53 && floor(number) == number;
+  int64_t n = whole ? (int64_t)number : 0;
+  int slot = (int)(n & (MAX_SLOTS - 1)), generation = (int)(n >> SLOT_BITS & MAX_GENERATION);
+  int id = (int)(n >> (SLOT_BITS + GENERATION_BITS));
+  if (p != NULL && whole && id != p->id && id < pool_count) {
+    return fail(argument, "expected a request of this thread, got one of another thread");
+  }
+  if (p == NULL || !whole || id != p->id || slot >= p->count || generation == 0 ||
+      generation > p->requests[slot].generation) {
+    return fail(argument, "expected a request, got %.17g, which is none", number);
+  }
+  request *r = &p->requests[slot];
+  if (generation == r->generation && r->state != FREE) *found = r;
+  return NMPI_SUCCESS;
+}
+
+static int find_request(double number, request **found) {
+  TRY(find(number, "request", found));
+  if (*found == NULL || (*found)->state != MESSAGE) return NMPI_SUCCESS;
+  return fail("request", "expected a request, got a message that mprobe found");
+}
+
+/* ---- posting ---- */
+
+/* What follows the call that posts an operation. */
+static int posted(request *r, int code, const nmpi_array *data, const char *routine, int peer,
+                  int tag, double *number) {
+  message_free_type(&r->message);
+  if (code != MPI_SUCCESS) {
+    retire(r);
+    return code;
+  }
+  r->state = r->persistent ? INACTIVE : ACTIVE;
+  r->cancelling = false;
+  r->owner = data->owner;
+  owner_retain(r->owner);
+  r->foreign = data->owner == NULL;
+  mine->foreign += r->foreign;
+  if (r->message.packed) r->view = *data;
+  r->routine = routine;
+  r->peer = peer;
+  r->tag = tag;
+  *number = number_of(r);
+  return NMPI_SUCCESS;
+}
+
+/* MPI_Isend and its like, MPI_Send_init too. */
+typedef int isender(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
+
+static int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *data, int dest,
+                    int tag, const nmpi_comm *comm, double *number) {
+  request *r;
+  *number = NMPI_REQUEST_NULL;
+  TRY(check_send(&comm, dest, tag));
+  TRY(take(&r));
+  r->receive = false;
+  r->persistent = mpi_isend == MPI_Send_init;
+  message *m = &r->message;
+  int code = message_send(m, data, "data", &r->packed);
+  if (code == NMPI_SUCCESS) {
+    code = mpi_isend(m->data, m->count, m->type, dest, tag, comm->handle, &r->handle);
+  }
+  return posted(r, code, data, routine, dest, tag, number);
+}
+
+int nmpi_isend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
+  return isend_by(MPI_Isend, "isend", data, dest, tag, comm, request);
+}
+
+int nmpi_issend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
+  return isend_by(MPI_Issend, "issend", data, dest, tag, comm, request);
+}
+
+int nmpi_ibsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
+  return isend_by(MPI_Ibsend, "ibsend", data, dest, tag, comm, request);
+}
+
+int nmpi_irsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
+  return isend_by(MPI_Irsend, "irsend", data, dest, tag, comm, request);
+}
+
+int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
+                   double *request) {
+  return isend_by(MPI_Send_init, "send_init", data, dest, tag, comm, request);
+}
+
+/* MPI_Irecv and MPI_Recv_init. */
+typedef int ireceiver(void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
+
+static int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data, int source,
+                    int tag, const nmpi_comm *comm, double *number) {
+  request *r;
+  *number = NMPI_REQUEST_NULL;
+  TRY(check_recv(&comm, source, tag));
+  TRY(take(&r));
+  r->receive = true;
+  r->persistent = mpi_irecv == MPI_Recv_init;
+  message *m = &r->message;
+  int code = message_recv(m, data, "data", false, &r->packed);
+  if (code == NMPI_SUCCESS) {
+    code = mpi_irecv(m->data, m->count, m->type, source, tag, comm->handle, &r->handle);
+  }
+  return posted(r, code, data, routine, source, tag, number);
+}
+
+int nmpi_irecv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request) {
+  return irecv_by(MPI_Irecv, "irecv", data, source, tag, comm, request);
+}
+
+int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request) {
+  return irecv_by(MPI_Recv_init, "recv_init", data, source, tag, comm, request);
+}
+
+/* ---- starting persistent requests ---- */
+
+static int check_startable(double number, request **r) {
+  TRY(find_request(number, r));
+  if (*r != NULL && (*r)->state == INACTIVE) return NMPI_SUCCESS;
+  return fail("request", "expected a persistent request that is not active, got %s",
+              *r == NULL ? "a null or completed one" : "an active one");
+}
+
+static int start(request *r) {
+  if (!r->receive && r->message.packed) pack(r->message.data, &r->view, r->view.length);
+  int code = MPI_Start(&r->handle);
+  if (code == MPI_SUCCESS) {
+    r->state = ACTIVE;
+    r->cancelling = false;
+  }
+  return code;
+}
+
+int nmpi_start(double number) {
+  request *r;
+  TRY(check_startable(number, &r));
+  return start(r);
+}
+
+int nmpi_request_free(double number) {
+  request *r;
+  TRY(find_request(number, &r));
+  if (r == NULL) return NMPI_SUCCESS;
+  if (r->state != INACTIVE) {
+    return fail("request", "expected a request that is not active: wait for it first");
+  }
+  int code = MPI_Request_free(&r->handle);
+  retire(r);
+  return code;
+}
+
+/* ---- completing ---- */
+
+/* MPI says that an operation has ended with a code. */
+static int finish(request *r, int code, const MPI_Status *found, nmpi_status *status) {
+  int cancelled = 0;
+  if (r->cancelling && code == MPI_SUCCESS) MPI_Test_cancelled(found, &cancelled);
+  if (r->receive && !cancelled) {
+    if (r->message.packed) r->message.unpack = &r->view;
+    code = message_receive_end(&r->message, code, found, status);
+  } else {
+    status_empty(status, code);
+    if (status != NULL) status->cancelled = cancelled;
+  }
+  if (r->persistent) {
+    r->state = INACTIVE;
+  } else {
+    retire(r);
+  }
+  return code;
+}
+
+int nmpi_wait(double number, nmpi_status *status) {
+  request *r;
+  MPI_Status found = {0};
+  status_empty(status, MPI_SUCCESS);
+  TRY(find_request(number, &r));
+  if (r == NULL || r->state != ACTIVE) return NMPI_SUCCESS;
+  return finish(r, MPI_Wait(&r->handle, &found), &found, status);
+}
+
+int nmpi_test(double number, int *flag, nmpi_status *status) {
+  request *r;
+  MPI_Status found = {0};
+  *flag = 0;
+  status_empty(status, MPI_SUCCESS);
+  TRY(find_request(number, &r));
+  if (r == NULL || r->state != ACTIVE) {
+    *flag = 1;
+    return NMPI_SUCCESS;
+  }
+  int code = MPI_Test(&r->handle, flag, &found);
+  if (code != MPI_SUCCESS) *flag = 1;
+  return *flag ? finish(r, code, &found, status) : NMPI_SUCCESS;
+}
+
+int nmpi_cancel(double number) {
+  request *r;
+  TRY(find_request(number, &r));
+  if (r == NULL || r->state != ACTIVE) return NMPI_SUCCESS;
+  r->cancelling = true;
+  return MPI_Cancel(&r->handle);
+}
+
+/* ---- lists of requests ---- */
+
+/* The active requests of an array, each once. */
+typedef struct list {
+  int64_t *numbers;
+  int length;
+  int active;
+  bool twice; /* some stand in the array more than once */
+  MPI_Request *handles;
+  MPI_Status *statuses;
+  int *slots;
+  int *positions; /* in the array */
+  int *done;      /* what MPI_Waitsome says */
+} list;
+
+static int check_requests(const nmpi_array *requests) {
+  if (requests == NULL) return fail("requests", "expected requests, got nil");
+  if ((requests->type != NMPI_INT64 && requests->type != NMPI_UINT64) ||
+      !nmpi_array_is_contiguous(requests, 0) || (requests->flags & NMPI_READONLY) ||
+      requests->length > INT_MAX) {
+    return fail("requests", "expected a list of requests, or what mpi.requests(n) makes");
+  }
+  return NMPI_SUCCESS;
+}
+
+static bool list_reserve(list *l, size_t n) {
+  lists *kept = &pool_mine()->lists;
+  l->handles = scratch_get(&kept->handles, n * sizeof *l->handles);
+  l->statuses = scratch_get(&kept->statuses, n * sizeof *l->statuses);
+  l->slots = scratch_get(&kept->slots, n * sizeof *l->slots);
+  l->positions = scratch_get(&kept->positions, n * sizeof *l->positions);
+  l->done = scratch_get(&kept->done, n * sizeof *l->done);
+  return l->handles && l->statuses && l->slots && l->positions && l->done;
+}
+
+static request *at(const list *l, int k) {
+  return &mine->requests[l->slots[k]];
+}
+
+static int list_fill(list *l) {
+  for (int i = 0; i < l->length; i++) {
+    request *r;
+    TRY(find_request((double)l->numbers[i], &r));
+    if (r == NULL) l->numbers[i] = NMPI_REQUEST_NULL;
+    if (r == NULL || r->state != ACTIVE) continue;
+    if (r->listed) {
+      l->twice = true;
+      continue;
+    }
+    r->listed = true;
+    l->handles[l->active] = r->handle;
+    l->slots[l->active] = (int)(r - mine->requests);
+    l->positions[l->active++] = i;
+  }
+  return NMPI_SUCCESS;
+}
+
+static int list_build(list *l, nmpi_array *requests) {
+  TRY(check_requests(requests));
+  *l = (list){.numbers = requests->p.i64, .length = (int)requests->length};
+  if (pool_mine() == NULL || !list_reserve(l, (size_t)l->length)) {
+    return fail("requests", "no memory for %d requests", l->length);
+  }
+  int code = list_fill(l);
+  for (int k = 0; k < l->active; k++) at(l, k)->listed = false;
+  return code;
+}
+
+/* Ends the k-th active request; returns the first code that is no success. */
+static int list_finish(list *l, int k, int code, const MPI_Status *found, nmpi_status *status,
+                       int before) {
+  request *r = at(l, k);
+  r->handle = l->handles[k];
+  code = finish(r, code, found, status);
+  if (!r->persistent) l->numbers[l->positions[k]] = NMPI_REQUEST_NULL;
+  return before != NMPI_SUCCESS ? before : code;
+}
+
+/* Ends the requests that a call over the whole list has completed. */
+static int list_finish_all(list *l, int code) {
+  int first = NMPI_SUCCESS;
+  for (int k = 0; k < l->active; k++) {
+    int own = code == MPI_ERR_IN_STATUS ? l->statuses[k].MPI_ERROR : code;
+    if (own == MPI_ERR_PENDING) {
+      at(l, k)->handle = l->handles[k];
+    } else {
+      first = list_finish(l, k, own, &l->statuses[k], NULL, first);
+    }
+  }
+  return first;
+}
+
+/* The entries that stand for a request which another entry has completed. */
+static void list_end(list *l) {
+  if (!l->twice) return;
+  for (int i = 0; i < l->length; i++) {
+    request *r;
+    if (find((double)l->numbers[i], "requests", &r) == NMPI_SUCCESS && r == NULL) {
+      l->numbers[i] = NMPI_REQUEST_NULL;
+    }
+  }
+}
+
+int nmpi_waitall(nmpi_array *requests) {
+  list l;
+  TRY(list_build(&l, requests));
+  if (l.active == 0) return NMPI_SUCCESS;
+  int code = list_finish_all(&l, MPI_Waitall(l.active, l.handles, l.statuses));
+  list_end(&l);
+  return code;
+}
+
+int nmpi_testall(nmpi_array *requests, int *flag) {
+  list l;
+  *flag = 0;
+  TRY(list_build(&l, requests));
+  *flag = 1;
+  if (l.active == 0) return NMPI_SUCCESS;
+  int code = MPI_Testall(l.active, l.handles, flag, l.statuses);
+  if (code != MPI_SUCCESS) *flag = 1;
+  if (*flag == 0) return NMPI_SUCCESS;
+  code = list_finish_all(&l, code);
+  list_end(&l);
+  return code;
+}
+
+/* What MPI_Waitany or MPI_Testany has completed. */
+static int list_finish_any(list *l, int k, int code, const MPI_Status *found, int *index,
+                           nmpi_status *status) {
+  if (k == MPI_UNDEFINED) return code;
+  *index = l->positions[k];
+  code = list_finish(l, k, code, found, status, NMPI_SUCCESS);
+  list_end(l);
+  return code;
+}
+
+int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
+  list l;
+  MPI_Status found = {0};
+  int k = MPI_UNDEFINED;
+  *index = NMPI_UNDEFINED;
+  status_empty(status, MPI_SUCCESS);
+  TRY(list_build(&l, requests));
+  if (l.active == 0) return NMPI_SUCCESS;
+  int code = MPI_Waitany(l.active, l.handles, &k, &found);
+  return list_finish_any(&l, k, code, &found, index, status);
+}
+
+int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
+  list l;
+  MPI_Status found = {0};
+  int k = MPI_UNDEFINED;
+  *flag = 0;
+  *index = NMPI_UNDEFINED;
+  status_empty(status, MPI_SUCCESS);
+  TRY(list_build(&l, requests));
+  *flag = 1;
+  if (l.active == 0) return NMPI_SUCCESS;
+  int code = MPI_Testany(l.active, l.handles, &k, flag, &found);
+  if (code != MPI_SUCCESS) *flag = 1;
+  return list_finish_any(&l, k, code, &found, index, status);
+}
+
+/* MPI_Waitsome and MPI_Testsome. */
+typedef int completer(int, MPI_Request *, int *, int *, MPI_Status *);
+
+static int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
+  list l;
+  *count = NMPI_UNDEFINED;
+  TRY(list_build(&l, requests));
+  if (l.active == 0) return NMPI_SUCCESS;
+  int first = NMPI_SUCCESS, code = mpi_some(l.active, l.handles, count, l.done, l.statuses);
+  if (*count == MPI_UNDEFINED) *count = 0;
+  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return code;
+  for (int j = 0; j < *count; j++) {
+    int k = l.done[j];
+    int own = code == MPI_ERR_IN_STATUS ? l.statuses[j].MPI_ERROR : code;
+    indices[j] = l.positions[k];
+    first = list_finish(&l, k, own, &l.statuses[j], NULL, first);
+  }
+  list_end(&l);
+  return first;
+}
+
+int nmpi_waitsome(nmpi_array *requests, int *count, int *indices) {
+  return some_by(MPI_Waitsome, requests, count, indices);
+}
+
+int nmpi_testsome(nmpi_array *requests, int *count, int *indices) {
+  return some_by(MPI_Testsome, requests, count, indices);
+}
+
+int nmpi_startall(nmpi_array *requests) {
+  request *r;
+  TRY(check_requests(requests));
+  for (int i = 0; i < requests->length; i++) {
+    TRY(check_startable((double)requests->p.i64[i], &r));
+    for (int j = 0; j < i; j++) {
+      if (requests->p.i64[j] == requests->p.i64[i]) {
+        return fail("requests", "expected each request once, got one twice");
+      }
+    }
+  }
+  for (int i = 0; i < requests->length; i++) {
+    TRY(check_startable((double)requests->p.i64[i], &r));
+    TRY(start(r));
+  }
+  return NMPI_SUCCESS;
+}
+
+/* ---- matched probes ---- */
+
+static int probed(int code, bool found, MPI_Message *matched, const MPI_Status *from,
+                  double *number, nmpi_status *status) {
+  request *r;
+  if (code != MPI_SUCCESS || !found) return code;
+  status_probed(status, code, from);
+  TRY(take(&r));
+  r->state = MESSAGE;
+  r->matched = *matched;
+  r->persistent = false;
+  r->routine = "mprobe";
+  r->peer = from->MPI_SOURCE;
+  r->tag = from->MPI_TAG;
+  *number = number_of(r);
+  return NMPI_SUCCESS;
+}
+
+int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *number, nmpi_status *status) {
+  MPI_Message matched;
+  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  *number = NMPI_REQUEST_NULL;
+  TRY(check_recv(&comm, source, tag));
+  int code = MPI_Mprobe(source, tag, comm->handle, &matched, &found);
+  return probed(code, true, &matched, &found, number, status);
+}
+
+int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *number,
+                 nmpi_status *status) {
+  MPI_Message matched;
+  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  *flag = 0;
+  *number = NMPI_REQUEST_NULL;
+  TRY(check_recv(&comm, source, tag));
+  int code = MPI_Improbe(source, tag, comm->handle, flag, &matched, &found);
+  return probed(code, *flag != 0, &matched, &found, number, status);
+}
+
+static int find_message(double number, request **found) {
+  TRY(find(number, "message", found));
+  if (*found != NULL && (*found)->state == MESSAGE) return NMPI_SUCCESS;
+  return fail("message", "expected a message that mprobe found, got %s",
+              *found == NULL ? "one that has been received" : "a request");
+}
+
+int nmpi_mrecv(nmpi_array *data, double number, nmpi_status *status) {
+  request *r;
+  message m;
+  MPI_Status found = {0};
+  TRY(find_message(number, &r));
+  TRY(message_recv(&m, data, "data", false, message_scratch(SLOT_RECV)));
+  int code = MPI_Mrecv(m.data, m.count, m.type, &r->matched, &found);
+  retire(r);
+  code = message_receive_end(&m, code, &found, status);
+  message_done(&m);
+  return code;
+}
+
+int nmpi_imrecv(nmpi_array *data, double number, double *request_) {
+  request *from, *r;
+  *request_ = NMPI_REQUEST_NULL;
+  TRY(find_message(number, &from));
+  TRY(take(&r));
+  TRY(find_message(number, &from)); /* taking may have moved it */
+  int peer = from->peer, tag = from->tag;
+  r->receive = true;
+  r->persistent = false;
+  message *m = &r->message;
+  int code = message_recv(m, data, "data", false, &r->packed);
+  if (code == NMPI_SUCCESS) {
+    code = MPI_Imrecv(m->data, m->count, m->type, &from->matched, &r->handle);
+    retire(from);
+  }
+  return posted(r, code, data, "imrecv", peer, tag, request_);
+}
+
+/* ---- foreign memory ---- */
+
+int nmpi_request_slot(double number) {
+  request *r;
+  return find(number, "request", &r) == NMPI_SUCCESS && r != NULL ? (int)(r - mine->requests) : END;
+}
+
+int nmpi_request_foreign(void) {
+  return mine != NULL ? mine->foreign : 0;
+}
+
+void nmpi_request_note(double number, const char *line) {
+  request *r;
+  if (find(number, "request", &r) != NMPI_SUCCESS || r == NULL) return;
+  free(r->line);
+  r->line = strdup(line);
+}
+
+/* ---- the end ---- */
+
+static void describe_peer(char *text, size_t size, const request *r) {
+  const char *preposition = r->receive || r->state == MESSAGE ? "from" : "to";
+  if (r->peer == MPI_ANY_SOURCE) {
+    snprintf(text, size, "%s any rank", preposition);
+  } else if (r->peer == MPI_PROC_NULL) {
+    snprintf(text, size, "%s nobody", preposition);
+  } else {
+    snprintf(text, size, "%s rank %d", preposition, r->peer);
+  }
+}
+
+static void report(const request *r) {
+  char peer[32], tag[32] = "any tag";
+  describe_peer(peer, sizeof peer, r);
+  if (r->tag != MPI_ANY_TAG) snprintf(tag, sizeof tag, "tag %d", r->tag);
+  fprintf(stderr, "nmpi: rank %d of %d: %s %s, %s, was never completed%s%s\n", nmpi_comm_rank(NULL),
+          nmpi_comm_size(NULL), r->routine, peer, tag, r->line != NULL ? ": " : "",
+          r->line != NULL ? r->line : "");
+}
+
+/* Pending for good? A completed operation that nobody has waited for ends here. */
+static bool settle(request *r, int milliseconds) {
+  int done = 0;
+  if (r->receive) MPI_Cancel(&r->handle);
+  for (int waited = 0; !done; waited++) {
+    if (MPI_Test(&r->handle, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return true;
+    if (!done && waited >= milliseconds) return false;
+    if (!done) poll(NULL, 0, 1);
+  }
+  return true;
+}
+
+void nmpi_request_abandon(void *unused) {
+  (void)unused;
+  if (mine == NULL || nmpi_finalized()) return;
+  for (int slot = 0; slot < mine->count; slot++) {
+    request *r = &mine->requests[slot];
+    if (r->state != ACTIVE || !r->foreign) continue;
+    if (!settle(r, 2000)) {
+      report(r);
+      fprintf(stderr, "nmpi: its memory goes while MPI still uses it, so the job ends\n");
+      nmpi_abort(1);
+    }
+    r->state = ABANDONED;
+  }
+}
+
+enum { REPORTED = 10 };
+
+void request_finalize(void) {
+  int pending = 0;
+  for (int i = 0; i < pool_count; i++) {
+    for (int slot = 0; slot < pools[i]->count; slot++) {
+      request *r = &pools[i]->requests[slot];
+      if (r->state == INACTIVE) MPI_Request_free(&r->handle);
+      if (r->state == FREE || r->state == INACTIVE) continue;
+      if (pending++ < REPORTED) report(r);
+      if (r->state == ACTIVE && !settle(r, 0)) MPI_Request_free(&r->handle);
+      r->state = ABANDONED;
+    }
+  }
+  if (pending > REPORTED) {
+    fprintf(stderr, "nmpi: rank %d of %d: and %d more\n", nmpi_comm_rank(NULL),
+            nmpi_comm_size(NULL), pending - REPORTED);
+  }
+}

@@ -1,0 +1,366 @@
+-- SPDX-License-Identifier: MIT
+--- Nonblocking and persistent point-to-point communication.
+--
+-- A request is a number. It can be copied and kept; once its operation has completed it counts as
+-- `mpi.REQUEST_NULL`, which completes at once. The array of a pending operation may be dropped, since its storage is
+-- kept, but its elements must be left alone until the operation has completed.
+--
+-- Several requests are a Lua list, or what `mpi.requests(n)` makes, which is faster: nothing is allocated. The entries
+-- of operations that have completed become `mpi.REQUEST_NULL` there; persistent requests stay, inactive.
+-- @module nmpi.request
+
+local ffi = require "ffi"
+local clear = require "table.clear"
+local lib = require "nmpi.lib"
+local buffer = require "nmpi.buffer"
+local check = require "nmpi.check"
+local C = lib.core
+
+local tonumber, type = tonumber, type
+local int, optional_int, number_of = check.int, check.optional_int, check.request
+local communicator, status, status_info = check.comm, check.status, check.info
+local send_buffer, recv_buffer, keep = buffer.send, buffer.recv, buffer.keep
+local debugging = check.debugging
+local SUCCESS, UNDEFINED = C.NMPI_SUCCESS, C.NMPI_UNDEFINED
+local ANY_SOURCE, ANY_TAG = C.nmpi_any_source(), C.nmpi_any_tag()
+
+local request = {
+  --- No request: what a zeroed container holds. It completes at once.
+  REQUEST_NULL = C.NMPI_REQUEST_NULL,
+}
+local REQUEST_NULL = request.REQUEST_NULL
+
+-- What the core answers with.
+local number, flag, index, count = ffi.new "double[1]", ffi.new "int[1]", ffi.new "int[1]", ffi.new "int[1]"
+
+-- ---- foreign memory under a pending operation ----
+
+-- What keeps it alive, by the slot of the request. An entry goes when its slot is used again, and all go when no such
+-- operation is pending: to go through the completed ones would be a loop in the script's hot loop.
+local anchors, last_anchor = {}, -1
+
+-- When the Lua state closes, its memory goes, and no operation may be left on it.
+lib.guard = ffi.gc(ffi.new "char[1]", C.nmpi_request_abandon)
+
+local function anchor(r, data)
+  local slot = C.nmpi_request_slot(r)
+  anchors[slot] = keep(data)
+  if slot > last_anchor then last_anchor = slot end
+end
+
+local function release()
+  if C.nmpi_request_foreign() > 0 then return end
+  if last_anchor < 64 then clear(anchors) else anchors = {} end
+  last_anchor = -1
+end
+
+-- ---- posting ----
+
+-- The results of a call that posts an operation on `data`, which the core saw as `array`.
+local function posted(code, where, data, array)
+  if code ~= SUCCESS then return status(code, where), REQUEST_NULL end
+  local r = number[0]
+  if array.owner == nil then anchor(r, data) end
+  if debugging then C.nmpi_request_note(r, check.place()) end
+  return SUCCESS, r
+end
+
+--- Begins to send (MPI_Isend).
+-- @tparam array data
+-- @int dest rank, or `mpi.PROC_NULL`
+-- @int[opt=0] tag
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request; `mpi.REQUEST_NULL` where the status is not `mpi.SUCCESS`
+function request.isend(data, dest, tag, comm)
+  local array = send_buffer(data, "isend", "data")
+  local code, r = posted(C.nmpi_isend(array, int(dest, "isend", "dest"), optional_int(tag, 0, "isend", "tag"),
+    communicator(comm, "isend"), number), "isend", data, array)
+  return code, r
+end
+
+--- Begins to send, and completes only when the receive has begun (MPI_Issend).
+-- @tparam array data
+-- @int dest rank, or `mpi.PROC_NULL`
+-- @int[opt=0] tag
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request
+function request.issend(data, dest, tag, comm)
+  local array = send_buffer(data, "issend", "data")
+  local code, r = posted(C.nmpi_issend(array, int(dest, "issend", "dest"), optional_int(tag, 0, "issend", "tag"),
+    communicator(comm, "issend"), number), "issend", data, array)
+  return code, r
+end
+
+--- Begins to send from the buffer that `buffer_attach` has made (MPI_Ibsend).
+-- @tparam array data
+-- @int dest rank, or `mpi.PROC_NULL`
+-- @int[opt=0] tag
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request
+function request.ibsend(data, dest, tag, comm)
+  local array = send_buffer(data, "ibsend", "data")
+  local code, r = posted(C.nmpi_ibsend(array, int(dest, "ibsend", "dest"), optional_int(tag, 0, "ibsend", "tag"),
+    communicator(comm, "ibsend"), number), "ibsend", data, array)
+  return code, r
+end
+
+--- Begins to send to a receiver that is known to be receiving already (MPI_Irsend).
+-- @tparam array data
+-- @int dest rank, or `mpi.PROC_NULL`
+-- @int[opt=0] tag
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request
+function request.irsend(data, dest, tag, comm)
+  local array = send_buffer(data, "irsend", "data")
+  local code, r = posted(C.nmpi_irsend(array, int(dest, "irsend", "dest"), optional_int(tag, 0, "irsend", "tag"),
+    communicator(comm, "irsend"), number), "irsend", data, array)
+  return code, r
+end
+
+--- Begins to receive (MPI_Irecv). What comes is in the array once the request has completed.
+-- @tparam array data receive buffer
+-- @int[opt=ANY_SOURCE] source rank, or `mpi.PROC_NULL`
+-- @int[opt=ANY_TAG] tag
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request
+function request.irecv(data, source, tag, comm)
+  local array = recv_buffer(data, "irecv", "data")
+  local code, r = posted(C.nmpi_irecv(array, optional_int(source, ANY_SOURCE, "irecv", "source"),
+    optional_int(tag, ANY_TAG, "irecv", "tag"), communicator(comm, "irecv"), number), "irecv", data, array)
+  return code, r
+end
+
+--- Begins to receive the message that `mprobe` or `improbe` has found (MPI_Imrecv).
+-- @tparam array data receive buffer
+-- @int message
+-- @treturn int status
+-- @treturn number the request
+function request.imrecv(data, message)
+  local array = recv_buffer(data, "imrecv", "data")
+  local code, r = posted(C.nmpi_imrecv(array, number_of(message, "imrecv", "message"), number), "imrecv", data, array)
+  return code, r
+end
+
+-- ---- persistent requests ----
+
+--- A request to send that can be started again and again (MPI_Send_init). It sends what the array holds at the start.
+-- @tparam array data
+-- @int dest rank, or `mpi.PROC_NULL`
+-- @int[opt=0] tag
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request, inactive
+function request.send_init(data, dest, tag, comm)
+  local array = send_buffer(data, "send_init", "data")
+  local code, r = posted(C.nmpi_send_init(array, int(dest, "send_init", "dest"),
+    optional_int(tag, 0, "send_init", "tag"), communicator(comm, "send_init"), number), "send_init", data, array)
+  return code, r
+end
+
+--- A request to receive that can be started again and again (MPI_Recv_init).
+-- @tparam array data receive buffer
+-- @int[opt=ANY_SOURCE] source rank, or `mpi.PROC_NULL`
+-- @int[opt=ANY_TAG] tag
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request, inactive
+function request.recv_init(data, source, tag, comm)
+  local array = recv_buffer(data, "recv_init", "data")
+  local code, r = posted(C.nmpi_recv_init(array, optional_int(source, ANY_SOURCE, "recv_init", "source"),
+    optional_int(tag, ANY_TAG, "recv_init", "tag"), communicator(comm, "recv_init"), number), "recv_init", data, array)
+  return code, r
+end
+
+--- Starts a persistent request (MPI_Start).
+-- @int r an inactive one
+-- @treturn int status
+function request.start(r)
+  return (status(C.nmpi_start(number_of(r, "start")), "start"))
+end
+
+--- Frees a persistent request that is inactive (MPI_Request_free). Does nothing to a null one.
+-- @int r
+-- @treturn int status
+function request.request_free(r)
+  local code = C.nmpi_request_free(number_of(r, "request_free"))
+  if last_anchor >= 0 then release() end
+  return (status(code, "request_free"))
+end
+
+-- ---- one request ----
+
+--- Waits until a request has completed (MPI_Wait).
+-- @int r
+-- @param[opt] info an `mpi.status()` to fill
+-- @treturn int status
+function request.wait(r, info)
+  local code = C.nmpi_wait(number_of(r, "wait"), status_info(info, "wait"))
+  if last_anchor >= 0 then release() end
+  return (status(code, "wait"))
+end
+
+--- Looks whether a request has completed (MPI_Test).
+-- @int r
+-- @param[opt] info an `mpi.status()` to fill if so
+-- @treturn int status
+-- @treturn boolean whether it has
+function request.test(r, info)
+  local code = C.nmpi_test(number_of(r, "test"), flag, status_info(info, "test"))
+  if last_anchor >= 0 then release() end
+  return status(code, "test"), flag[0] ~= 0
+end
+
+--- Asks MPI to give up a pending operation (MPI_Cancel). It must be waited for all the same; the `cancelled` of its
+-- `mpi.status()` then says what became of it.
+-- @int r
+-- @treturn int status
+function request.cancel(r)
+  return (status(C.nmpi_cancel(number_of(r, "cancel")), "cancel"))
+end
+
+-- ---- several requests ----
+
+local requests_ct = ffi.typeof "int64_t[?]"
+
+--- An array of null requests, indexed from 0.
+-- @int n how many
+-- @return cdata `int64_t[?]`
+-- @usage local reqs = mpi.requests(2)
+-- status, reqs[0] = mpi.irecv(halo, left)
+-- status, reqs[1] = mpi.isend(edge, right)
+-- mpi.waitall(reqs)
+function request.requests(n)
+  if int(n, "requests", "n") < 0 then check.mismatch("requests", "n", "at least 0", n) end
+  return requests_ct(n)
+end
+
+-- The numbers of a Lua list, for the core.
+local list, list_room = requests_ct(16), 16
+local list_array = ffi.new "nmpi_array"
+
+local function fill_list(requests, where)
+  local n = #requests
+  if n > list_room then
+    list_room = 2 * n
+    list = requests_ct(list_room)
+  end
+  for i = 1, n do list[i - 1] = number_of(requests[i], where, "requests") end
+  return (C.nmpi_array_borrow(list_array, list, C.NMPI_INT64, 8, 0, n, 0))
+end
+
+-- The array that the core works on.
+local function container(requests, where)
+  if type(requests) == "table" then return fill_list(requests, where) end
+  if type(requests) ~= "cdata" then check.mismatch(where, "requests", "a list or mpi.requests(n)", requests) end
+  return (recv_buffer(requests, where, "requests"))
+end
+
+-- What follows a call that may have completed some.
+local function completed(requests)
+  if type(requests) == "table" then
+    for i = 1, #requests do requests[i] = tonumber(list[i - 1]) end
+  end
+  if last_anchor >= 0 then release() end
+end
+
+-- A position in the core's array as an index of the script's container.
+local function index_in(requests, position)
+  if position == UNDEFINED then return nil end
+  return type(requests) == "table" and position + 1 or position
+end
+
+--- Starts persistent requests (MPI_Startall).
+-- @param requests a list, or an array from `mpi.requests`, of inactive ones
+-- @treturn int status
+function request.startall(requests)
+  return (status(C.nmpi_startall(container(requests, "startall")), "startall"))
+end
+
+--- Waits until all requests have completed (MPI_Waitall).
+-- @param requests a list, or an array from `mpi.requests`
+-- @treturn int status: the error code of the first one that failed
+function request.waitall(requests)
+  local code = C.nmpi_waitall(container(requests, "waitall"))
+  completed(requests)
+  return (status(code, "waitall"))
+end
+
+--- Looks whether all requests have completed (MPI_Testall). If not, none is ended.
+-- @param requests a list, or an array from `mpi.requests`
+-- @treturn int status: the error code of the first one that failed
+-- @treturn boolean whether they have
+function request.testall(requests)
+  local code = C.nmpi_testall(container(requests, "testall"), flag)
+  completed(requests)
+  return status(code, "testall"), flag[0] ~= 0
+end
+
+--- Waits until one of the requests has completed (MPI_Waitany).
+-- @param requests a list, or an array from `mpi.requests`
+-- @param[opt] info an `mpi.status()` to fill
+-- @treturn int status
+-- @treturn[opt] int its index, from 1 in a list and from 0 in an array; nil if none was active
+function request.waitany(requests, info)
+  local code = C.nmpi_waitany(container(requests, "waitany"), index, status_info(info, "waitany"))
+  completed(requests)
+  return status(code, "waitany"), index_in(requests, index[0])
+end
+
+--- Looks whether one of the requests has completed (MPI_Testany).
+-- @param requests a list, or an array from `mpi.requests`
+-- @param[opt] info an `mpi.status()` to fill if so
+-- @treturn int status
+-- @treturn boolean whether one has, or none was active
+-- @treturn[opt] int its index; nil if there is none
+function request.testany(requests, info)
+  local code = C.nmpi_testany(container(requests, "testany"), flag, index, status_info(info, "testany"))
+  completed(requests)
+  return status(code, "testany"), flag[0] ~= 0, index_in(requests, index[0])
+end
+
+local indices, indices_room = ffi.new("int[?]", 16), 16
+
+local function reserve_indices(n)
+  if n <= indices_room then return end
+  indices_room = 2 * n
+  indices = ffi.new("int[?]", indices_room)
+end
+
+-- The indices of those that have completed; nil if none was active.
+local function indices_in(requests)
+  if count[0] == UNDEFINED then return nil end
+  local found = {}
+  for i = 1, count[0] do found[i] = index_in(requests, indices[i - 1]) end
+  return found
+end
+
+--- Waits until at least one of the requests has completed (MPI_Waitsome).
+-- @param requests a list, or an array from `mpi.requests`
+-- @treturn int status: the error code of the first one that failed
+-- @treturn[opt] table a list of their indices; nil if none was active
+function request.waitsome(requests)
+  local array = container(requests, "waitsome")
+  reserve_indices(tonumber(array.length))
+  local code = C.nmpi_waitsome(array, count, indices)
+  completed(requests)
+  return status(code, "waitsome"), indices_in(requests)
+end
+
+--- Ends those of the requests that have completed (MPI_Testsome).
+-- @param requests a list, or an array from `mpi.requests`
+-- @treturn int status: the error code of the first one that failed
+-- @treturn[opt] table a list of their indices, which may be empty; nil if none was active
+function request.testsome(requests)
+  local array = container(requests, "testsome")
+  reserve_indices(tonumber(array.length))
+  local code = C.nmpi_testsome(array, count, indices)
+  completed(requests)
+  return status(code, "testsome"), indices_in(requests)
+end
+
+return request
