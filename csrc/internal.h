@@ -170,6 +170,11 @@ extern int message_max_count;
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 
+/* To be called before and after what sends `bytes`, the second if the first says so: pending receives that a message to
+ * oneself cuts are found out, where MPI does not tell. */
+bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes);
+void request_watched(void);
+
 /* Before MPI is finalised: reports what was never completed, and lets go of it. */
 void request_finalize(void);
 

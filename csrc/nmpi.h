@@ -328,7 +328,7 @@ int nmpi_irsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm
 int nmpi_irecv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request);
 
 /* MPI_Send_init, MPI_Recv_init, MPI_Start, MPI_Startall and MPI_Request_free, the last for persistent requests
- * that are inactive, and null ones. A view is packed at each start. */
+ * that are inactive, and null ones. A view is packed at each start. One whose operation fails is freed. */
 int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
                    double *request);
 int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request);

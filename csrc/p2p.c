@@ -13,7 +13,9 @@ static int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
   message m;
   TRY(check_send(&comm, dest, tag));
   TRY(message_send(&m, data, "data", message_scratch(SLOT_SEND)));
+  bool watched = request_watch(comm, dest, tag, m.elements * m.wire);
   int code = mpi_send(m.data, m.count, m.type, dest, tag, comm->handle);
+  if (watched) request_watched();
   message_done(&m);
   return code;
 }
@@ -48,8 +50,10 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
 static int exchange(message *s, int dest, message *r, int source, int sendtag, int recvtag,
                     const nmpi_comm *comm, nmpi_status *status) {
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  bool watched = request_watch(comm, dest, sendtag, s->elements * s->wire);
   int code = MPI_Sendrecv(s->data, s->count, s->type, dest, sendtag, r->data, r->count, r->type,
                           source, recvtag, comm->handle, &found);
+  if (watched) request_watched();
   /* Open MPI 4.1 does not tell when a short message to oneself was cut. */
   bool own = dest == comm->rank && found.MPI_SOURCE == dest && found.MPI_TAG == sendtag;
   if (code == MPI_SUCCESS && own && s->bytes > r->bytes &&

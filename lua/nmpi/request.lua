@@ -149,6 +149,7 @@ end
 -- ---- persistent requests ----
 
 --- A request to send that can be started again and again (MPI_Send_init). It sends what the array holds at the start.
+-- A persistent request whose operation fails is freed.
 -- @tparam array data
 -- @int dest rank, or `mpi.PROC_NULL`
 -- @int[opt=0] tag
