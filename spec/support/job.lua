@@ -26,35 +26,43 @@ local function write(path, text)
   file:close()
 end
 
--- Variables that the program needs where the caller says nothing else; false unsets one.
-local function defaults(program, n)
+-- Variables that the programs need where the caller says nothing else; false unsets one.
+local function defaults(programs)
   local build = setting("NMPI_TEST_BUILD")
   local env = { LUA_PATH = false, LUA_CPATH = false }
-  if program == "luajit" then
-    env.LUA_PATH = build .. "/lua/?.lua;" .. build .. "/lua/?/init.lua;;"
-    env.LUA_CPATH = build .. "/lua/?.so;;"
+  for _, t in ipairs(programs) do
+    if t.program == "luajit" then
+      env.LUA_PATH = build .. "/lua/?.lua;" .. build .. "/lua/?/init.lua;;"
+      env.LUA_CPATH = build .. "/lua/?.so;;"
+    end
+    -- Without a launcher nothing else tells which MPI is under test.
+    if not t.n then env.NMPI_MPI = setting("NMPI_TEST_MPI") end
   end
-  -- Without a launcher nothing else tells which MPI is under test.
-  if not n then env.NMPI_MPI = setting("NMPI_TEST_MPI") end
   return env
 end
 
 --- Runs a program to its end.
 -- @tparam table t `program` is "nmpi" (the host just built), "luajit" (which then finds the modules just
 -- built) or any other; `args` its arguments; `n` the ranks to start under the MPI under test, nil for a
--- plain process; `env` variables to set, or to unset where false; `timeout` in seconds (60); `stdin` a string
+-- plain process; `programs`, instead of these three, a list of tables with them, which become one job;
+-- `env` variables to set, or to unset where false; `timeout` in seconds (60); `stdin` a string
 -- @return exit code (124 after a timeout), stdout, stderr, seconds
 function job.run(t)
+  local programs = t.programs or { t }
   local words = { setting("NMPI_TEST_SOURCE") .. "/spec/support/mpirun", "-t", t.timeout or 60 }
-  if t.n then
-    for _, word in ipairs { "-m", setting("NMPI_TEST_MPIEXEC"), "-n", t.n } do
-      words[#words + 1] = word
-    end
+  local function add(...)
+    for _, word in ipairs { ... } do words[#words + 1] = word end
   end
-  words[#words + 1] = t.program == "nmpi" and setting("NMPI_TEST_BUILD") .. "/nmpi" or t.program
-  for _, word in ipairs(t.args or {}) do words[#words + 1] = word end
+  for i, p in ipairs(programs) do
+    if i > 1 then
+      add(":", "-n", p.n)
+    elseif p.n then
+      add("-m", setting("NMPI_TEST_MPIEXEC"), "-n", p.n)
+    end
+    add(p.program == "nmpi" and setting("NMPI_TEST_BUILD") .. "/nmpi" or p.program, unpack(p.args or {}))
+  end
 
-  local env = defaults(t.program, t.n)
+  local env = defaults(programs)
   for name, value in pairs(t.env or {}) do env[name] = value end
   local set = {}
   for name, value in pairs(env) do
