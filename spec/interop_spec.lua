@@ -90,10 +90,14 @@ local function ranks_of(ranks, half)
   return list
 end
 
+-- How nmpi sends or receives; where a way is only for one of the two, the other is blocking.
+local WAYS = { "blocking", "nonblocking", "persistent", "synchronous", "probed", "matched" }
+
 local function send(ranks, direction, dtype, n, position, names, room)
   return {
     call = "send", from = direction.from, to = direction.to, dtype = dtype, n = n, room = room or n,
-    layouts = names or layouts(ranks, room or n, position), python = position % 3 == 0 and "nonblocking" or "blocking",
+    layouts = names or layouts(ranks, room or n, position),
+    lua = WAYS[position % #WAYS + 1], python = position % 5 < 2 and "nonblocking" or "blocking",
   }
 end
 
@@ -139,6 +143,40 @@ local function reduce_every(call)
 end
 
 local reduce, allreduce = reduce_every "reduce", reduce_every "allreduce"
+
+-- Scatter, gather and allgather: n elements for each rank.
+local function divide(call)
+  return function(ranks, add)
+    local position = 0
+    local function divide_one(dtype, n, root)
+      position = position + 1
+      local wholes = layouts(ranks, #ranks * n, position + math.floor(position / 4))
+      for r, half in ipairs(ranks) do
+        if half == "python" then wholes[r] = position % 3 == 0 and "vector" or "contiguous" end
+      end
+      -- With a count the buffer of nmpi's part may be larger.
+      local counted = position % 2 == 0
+      add {
+        call = call, root = call ~= "allgather" and root or nil, dtype = dtype, n = n, room = counted and n + 3 or n,
+        count = counted and n or nil, in_place = position % 5 == 0 and "yes" or nil,
+        layouts = layouts(ranks, 0, position), wholes = wholes,
+      }
+    end
+    for i, dtypes in ipairs { NUMBERS, STRUCTS, PAIRS } do
+      for j, dtype in ipairs(dtypes) do
+        for root = 0, #ranks - 1 do
+          if call ~= "allgather" or root < 2 then
+            divide_one(dtype, (i + j + root) % 2 == 0 and 24 / #ranks or 1000, root)
+          end
+        end
+      end
+    end
+    for root = 0, #ranks - 1 do
+      divide_one("double", 0, root)
+      divide_one("int16", 50000, root)
+    end
+  end
+end
 
 -- The cases of each test, by its name.
 local families = {
@@ -220,10 +258,16 @@ local families = {
     end
   end },
 
-  { "exchange messages, nonblocking in Python", function(ranks, add)
+  { "exchange messages, blocking and nonblocking", function(ranks, add)
+    local position = 0
     for i, dtype in ipairs { "int32", "double", "complex float", "bool", "struct nmpi_interop_record" } do
-      for j, n in ipairs { 7, 1000, i < 3 and 200000 or 24 } do
-        add { call = "exchange", dtype = dtype, n = n, layouts = layouts(ranks, n, i + j) }
+      for _, n in ipairs { 7, 1000, i < 3 and 200000 or 24 } do
+        for _, ways in ipairs { "blocking nonblocking", "nonblocking blocking", "nonblocking nonblocking" } do
+          position = position + 1
+          local lua_way, python_way = ways:match "(%a+) (%a+)"
+          add { call = "exchange", dtype = dtype, n = n, lua = lua_way, python = python_way,
+                layouts = layouts(ranks, n, position) }
+        end
       end
     end
   end },
@@ -239,6 +283,10 @@ local families = {
       add { call = "bcast", root = root, dtype = "double", n = 200000, layouts = layouts(ranks, 200000, root) }
     end
   end },
+
+  { "scatter from every root", divide "scatter" },
+  { "gather to every root", divide "gather" },
+  { "allgather", divide "allgather" },
 
   { "reduce with every operator", reduce "SUM PROD MAX MIN LAND LOR LXOR BAND BOR BXOR" },
   { "reduce pairs with MAXLOC and MINLOC", reduce "MAXLOC MINLOC" },
@@ -281,7 +329,8 @@ local function expected_counts(ranks, cases)
       elseif case.to then
         count = count + (case.to == r - 1 and 1 or 0)
       else
-        count = count + ((case.call ~= "reduce" or case.root == r - 1) and 1 or 0)
+        local everywhere = case.call ~= "reduce" and case.call ~= "gather"
+        count = count + ((everywhere or case.root == r - 1) and 1 or 0)
       end
     end
     counts[r] = ("%s %d checked %d"):format(half, r - 1, count)

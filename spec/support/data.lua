@@ -61,7 +61,8 @@ value["struct nmpi_spec_colour"] = function(k) return { mixed(k, 8), mixed(k + 1
 
 data.value = value
 
-local GUARD = 2 ^ 29
+--- The seed of what is no element.
+data.GUARD = 2 ^ 29
 
 function data.is_pair(dtype)
   return dtype:find "int$" ~= nil and dtype:find "[_2]" ~= nil
@@ -153,7 +154,7 @@ end
 --- A view of n elements, all of them guards, and the memory that it lies in.
 function data.guards(layout, n, dtype)
   local base, view = layouts[layout](n, dtype)
-  base:fill(value[dtype](GUARD))
+  base:fill(value[dtype](data.GUARD))
   return view, base
 end
 

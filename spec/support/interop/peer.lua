@@ -55,13 +55,13 @@ local function sent_view(element, n, field)
   return data.new(layout(field), n, case.dtype, 0, nil, case.liar == "lua" and lie or element)
 end
 
-local function room(n)
-  return data.guards(layout(), n or case.n, case.dtype)
+local function room(n, field)
+  return data.guards(layout(field), n or case.n, case.dtype)
 end
 
-local function check(status, memory, element, n, count)
+local function check(status, memory, element, n, count, field)
   note("status", status, SUCCESS)
-  local expected = select(2, data.new(layout(), n or case.n, case.dtype, 0, count, element))
+  local expected = select(2, data.new(layout(field), n or case.n, case.dtype, 0, count, element))
   local difference = data.difference(memory, expected)
   if difference then complain(difference) end
   checked = checked + 1
@@ -172,13 +172,52 @@ end
 
 local calls = {}
 
+-- The status of a request that has been posted, after it has completed.
+local function finish(status, request)
+  note("status of posting", status, SUCCESS)
+  return mpi.wait(request, info)
+end
+
+local function run_persistent(status, request)
+  note("status of making", status, SUCCESS)
+  note("status of starting", mpi.start(request), SUCCESS)
+  status = mpi.wait(request, info)
+  note("status of freeing", mpi.request_free(request), SUCCESS)
+  return status
+end
+
+local send_ways = {
+  blocking = mpi.send,
+  nonblocking = function(...) return finish(mpi.isend(...)) end,
+  persistent = function(...) return run_persistent(mpi.send_init(...)) end,
+  synchronous = mpi.ssend,
+}
+
+local recv_ways = {
+  blocking = function(got, source, tag) return mpi.recv(got, source, tag, nil, info) end,
+  nonblocking = function(...) return finish(mpi.irecv(...)) end,
+  persistent = function(...) return run_persistent(mpi.recv_init(...)) end,
+  probed = function(got, source, tag)
+    note("status of probe", mpi.probe(source, tag, nil, info), SUCCESS)
+    note("probed count", info:count(case.dtype), case.n)
+    return mpi.recv(got, info.source, info.tag, nil, info)
+  end,
+  matched = function(got, source, tag)
+    local status, message = mpi.mprobe(source, tag, nil, info)
+    note("status of mprobe", status, SUCCESS)
+    note("probed count", info:count(case.dtype), case.n)
+    return mpi.mrecv(got, message, info)
+  end,
+}
+
 -- From one rank to another; the buffer may be larger than the message.
 function calls.send()
   if rank == case.from then
-    note("status", mpi.send(sent_view(from_rank(rank)), case.to, case.tag), SUCCESS)
+    local way = send_ways[case.lua] or send_ways.blocking
+    note("status", way(sent_view(from_rank(rank)), case.to, case.tag), SUCCESS)
   elseif rank == case.to then
     local got, memory = room(case.room)
-    local status = mpi.recv(got, case.from, case.tag, nil, info)
+    local status = (recv_ways[case.lua] or recv_ways.blocking)(got, case.from, case.tag)
     check_info(case.from, case.tag, case.n)
     check(status, memory, from_rank(case.from), case.room, case.n)
   end
@@ -194,19 +233,52 @@ function calls.sendrecv()
   check(status, memory, from_rank(source))
 end
 
--- Each rank of one half sends two messages to each of the other half, which come in the other order.
-function calls.exchange()
-  for other in tostring(case.python_ranks):gmatch "%d+" do
-    other = tonumber(other)
-    for i = 0, 1 do
-      note("status", mpi.send(sent_view(from_rank(rank, 1e6 * i)), other, case.tag + i), SUCCESS)
-    end
+local function exchange_blocking(other)
+  for i = 0, 1 do
+    note("status", mpi.send(sent_view(from_rank(rank, 1e6 * i)), other, case.tag + i), SUCCESS)
+  end
+  for i = 1, 0, -1 do
+    local got, memory = room()
+    local status = mpi.recv(got, other, case.tag + i, nil, info)
+    check_info(other, case.tag + i, case.n)
+    check(status, memory, from_rank(other, 1e6 * i))
+  end
+end
+
+-- The requests are in a list or, in every other case, in an array.
+local function exchange_nonblocking(others)
+  local next, gots, status = number % 2, {}, SUCCESS
+  local requests = next == 1 and {} or mpi.requests(4 * #others)
+  for _, other in ipairs(others) do
     for i = 1, 0, -1 do
       local got, memory = room()
-      local status = mpi.recv(got, other, case.tag + i, nil, info)
-      check_info(other, case.tag + i, case.n)
-      check(status, memory, from_rank(other, 1e6 * i))
+      gots[#gots + 1] = { other = other, i = i, memory = memory }
+      note("status so far", status, SUCCESS)
+      status, requests[next] = mpi.irecv(got, other, case.tag + i)
+      next = next + 1
     end
+  end
+  for _, other in ipairs(others) do
+    for i = 0, 1 do
+      note("status so far", status, SUCCESS)
+      status, requests[next] = mpi.isend(sent_view(from_rank(rank, 1e6 * i)), other, case.tag + i)
+      next = next + 1
+    end
+  end
+  note("status so far", status, SUCCESS)
+  collectgarbage()
+  status = mpi.waitall(requests)
+  for _, got in ipairs(gots) do check(status, got.memory, from_rank(got.other, 1e6 * got.i)) end
+end
+
+-- Each rank of one half sends two messages to each of the other half, which come in the other order.
+function calls.exchange()
+  local others = {}
+  for other in tostring(case.python_ranks):gmatch "%d+" do others[#others + 1] = tonumber(other) end
+  if case.lua == "nonblocking" then
+    exchange_nonblocking(others)
+  else
+    for _, other in ipairs(others) do exchange_blocking(other) end
   end
 end
 
@@ -253,6 +325,53 @@ function calls.bcast()
     view, memory = room()
   end
   check(mpi.bcast(view, case.root), memory, from_rank(case.root))
+end
+
+-- A part for each rank, of which element k is element k % n of the rank's own.
+local function gathered(k)
+  return from_rank(math.floor(k / case.n))(k % case.n)
+end
+
+-- The same, of this rank's part only.
+local function my_place(k)
+  return math.floor(k / case.n) == rank and gathered(k) or data.value[case.dtype](data.GUARD)
+end
+
+function calls.scatter()
+  local sent, whole
+  if rank == case.root then sent, whole = sent_view(from_rank(rank), size * case.n, "wholes") end
+  if rank == case.root and case.in_place then
+    local status = mpi.scatter(sent, mpi.IN_PLACE, case.count, case.root)
+    check(status, whole, from_rank(rank), size * case.n, nil, "wholes")
+  else
+    local got, memory = room(case.room)
+    local status = mpi.scatter(sent, got, case.count, case.root)
+    check(status, memory, from_rank(case.root, rank * case.n), case.room, case.n)
+  end
+end
+
+-- This rank's part and all of them, and the memory that the latter lie in.
+local function gathering()
+  if case.in_place then
+    local got, memory = sent_view(my_place, size * case.n, "wholes")
+    return mpi.IN_PLACE, got, memory
+  end
+  return sent_view(from_rank(rank)), room(size * case.n, "wholes")
+end
+
+function calls.gather()
+  if rank == case.root then
+    local sent, got, memory = gathering()
+    local status = mpi.gather(sent, got, case.count, case.root)
+    check(status, memory, gathered, size * case.n, nil, "wholes")
+  else
+    note("status", mpi.gather(sent_view(from_rank(rank)), nil, case.count, case.root), SUCCESS)
+  end
+end
+
+function calls.allgather()
+  local sent, got, memory = gathering()
+  check(mpi.allgather(sent, got, case.count), memory, gathered, size * case.n, nil, "wholes")
 end
 
 -- The two sides of a reduction, and the memory that the result is in.

@@ -173,9 +173,12 @@ LAYOUTS = {
 
 
 class Buffer:
-    """n elements of a dtype in a layout, with guards around and between them; `values` fills the first `count`."""
+    """n elements of a dtype in a layout, with guards around and between them; `values` fills the first `count`.
 
-    def __init__(self, layout, n, dtype, values=None, count=None):
+    Where a rank has a part of it, of which there are `parts`, MPI is told of one.
+    """
+
+    def __init__(self, layout, n, dtype, values=None, count=None, parts=1):
         self.layout, self.n, self.dtype = layout, n, dtype
         numpy_type, mpi_type = TYPES[dtype]
         element = mpi_type or keep(MPI.BYTE.Create_contiguous(numpy_type.itemsize))
@@ -185,6 +188,13 @@ class Buffer:
         if values is not None:
             k = np.arange(n if count is None else count)
             self.memory[self.positions[: len(k)]] = values(dtype, k)
+        if n == 0:
+            whole = None  # Open MPI's collectives leave out empty messages where the count is 0, and only there
+        if whole is not None and parts > 1:
+            assert layout == "vector"
+            part = keep(element.Create_vector(n // parts, 1, 3))
+            self.spec = [self.memory[start:], 1, keep(part.Create_resized(0, 3 * n // parts * element.Get_extent()[1]))]
+            return
         if whole is not None:
             self.spec = [self.memory[start:], 1, keep(whole)]
             return
@@ -193,11 +203,11 @@ class Buffer:
             data = data.reshape(rows_and_columns(n)[::-1]).T
             assert data.flags.f_contiguous
         if mpi_type is None:
-            self.spec = [data, n * numpy_type.itemsize, MPI.BYTE]
+            self.spec = [data, n // parts * numpy_type.itemsize, MPI.BYTE]
         elif number % 2 == 1 and dtype != "char" and dtype not in FIELDS:
             self.spec = data  # mpi4py finds the datatype
         else:
-            self.spec = [data, n, mpi_type]
+            self.spec = [data, n // parts, mpi_type]
 
     def received(self, status):
         """The elements that a status counts."""
@@ -321,18 +331,18 @@ def layout(field="layouts"):
     return case[field].split(",")[rank]
 
 
-def sent_buffer(values, n=None, field="layouts"):
+def sent_buffer(values, n=None, field="layouts", parts=1):
     """What this rank sends; a lie is in the last element."""
     n = case["n"] if n is None else n
 
     def lie(dtype, k):
         return values(dtype, k + (k == n - 1))
 
-    return Buffer(layout(field), n, case["dtype"], lie if case.get("liar") == "python" else values)
+    return Buffer(layout(field), n, case["dtype"], lie if case.get("liar") == "python" else values, parts=parts)
 
 
-def room(n=None):
-    return Buffer(layout(), case["n"] if n is None else n, case["dtype"])
+def room(n=None, field="layouts", parts=1):
+    return Buffer(layout(field), case["n"] if n is None else n, case["dtype"], parts=parts)
 
 
 def check(got, values, count=None):
@@ -391,19 +401,41 @@ def sendrecv():
     check(got, from_rank(source))
 
 
-@call
-def exchange():
-    """Each rank of one half sends two messages to each of the other half, which come in the other order."""
-    others = [int(r) for r in case["lua_ranks"].split(",")]
+def exchange_blocking(other, offset_from):
+    for i in (0, 1):
+        comm.Send(sent_buffer(offset_from(rank, i)).spec, other, case["tag"] + i)
+    for i in (1, 0):
+        got, status = room(), MPI.Status()
+        comm.Recv(got.spec, other, case["tag"] + i, status)
+        check_status(status, other, case["tag"] + i, got, case["n"])
+        check(got, offset_from(other, i))
+
+
+def exchange_nonblocking(others, offset_from):
     gots = {(r, i): room() for r in others for i in (1, 0)}
-    sents = [sent_buffer(lambda dtype, k, i=i: value(dtype, seed_of(rank) + 10**6 * i + k)) for i in (0, 1)]
+    sents = [sent_buffer(offset_from(rank, i)) for i in (0, 1)]
     requests = [comm.Irecv(got.spec, r, case["tag"] + i) for (r, i), got in gots.items()]
     requests += [comm.Isend(sents[i].spec, r, case["tag"] + i) for r in others for i in (0, 1)]
     statuses = [MPI.Status() for _ in requests]
     MPI.Request.Waitall(requests, statuses)
     for ((r, i), got), status in zip(gots.items(), statuses):
         check_status(status, r, case["tag"] + i, got, case["n"])
-        check(got, lambda dtype, k, r=r, i=i: value(dtype, seed_of(r) + 10**6 * i + k))
+        check(got, offset_from(r, i))
+
+
+@call
+def exchange():
+    """Each rank of one half sends two messages to each of the other half, which come in the other order."""
+    others = [int(r) for r in case["lua_ranks"].split(",")]
+
+    def offset_from(r, i):
+        return values_from(seed_of(r) + 10**6 * i)
+
+    if case["python"] == "nonblocking":
+        exchange_nonblocking(others, offset_from)
+    else:
+        for other in others:
+            exchange_blocking(other, offset_from)
 
 
 @call
@@ -447,6 +479,58 @@ def bcast():
     here = sent_buffer(from_rank(rank)) if rank == case["root"] else room()
     comm.Bcast(here.spec, case["root"])
     check(here, from_rank(case["root"]))
+
+
+def gathered(dtype, k):
+    """A part for each rank, of which element k is element k % n of the rank's own."""
+    n = case["n"]
+    return value(dtype, k // n * (seed_of(1) - seed_of(0)) + seed_of(0) + k % n)
+
+
+def my_place(dtype, k):
+    """The same, of this rank's part only."""
+    made = gathered(dtype, k)
+    made[k // case["n"] != rank] = value(dtype, np.array([GUARD]))[0]
+    return made
+
+
+@call
+def scatter():
+    whole, spec = None, None
+    if rank == case["root"]:
+        whole = sent_buffer(from_rank(rank), size * case["n"], "wholes", size)
+        spec = whole.spec
+    if rank == case["root"] and "in_place" in case:
+        comm.Scatter(spec, MPI.IN_PLACE, case["root"])
+        check(whole, from_rank(rank))
+    else:
+        got = room()
+        comm.Scatter(spec, got.spec, case["root"])
+        check(got, values_from(seed_of(case["root"]) + rank * case["n"]))
+
+
+def gathering():
+    """This rank's part, as MPI takes it, and the buffer for all of them."""
+    if "in_place" in case:
+        return MPI.IN_PLACE, sent_buffer(my_place, size * case["n"], "wholes", size)
+    return sent_buffer(from_rank(rank)).spec, room(size * case["n"], "wholes", size)
+
+
+@call
+def gather():
+    if rank == case["root"]:
+        sent, got = gathering()
+        comm.Gather(sent, got.spec, case["root"])
+        check(got, gathered)
+    else:
+        comm.Gather(sent_buffer(from_rank(rank)).spec, None, case["root"])
+
+
+@call
+def allgather():
+    sent, got = gathering()
+    comm.Allgather(sent, got.spec)
+    check(got, gathered)
 
 
 def my_part(dtype, k):
