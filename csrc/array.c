@@ -154,9 +154,13 @@ static bool reach(const nmpi_array *a, int64_t *low, int64_t *high) {
 
 int nmpi_array_wrap(nmpi_array *a, const void *data, int64_t bytes, int dtype, int itemsize,
                     int ctype, int ndim, int strided, int flags) {
+  static char nowhere[NMPI_ALIGNMENT];
   int64_t low, high;
-  if (data == NULL) return fail("cdata", "expected memory, got a NULL pointer");
   TRY(describe(a, dtype, itemsize, ctype, ndim, false, strided != 0));
+  if (data == NULL && a->length > 0) {
+    a->type = NMPI_NONE;
+    return fail("cdata", "expected memory, got a NULL pointer");
+  }
   if (a->length == 0) TRY(describe(a, dtype, itemsize, ctype, ndim, false, false));
   if (!reach(a, &low, &high) || (bytes >= 0 && (low < 0 || high > bytes / a->itemsize))) {
     a->type = NMPI_NONE;
@@ -164,7 +168,7 @@ int nmpi_array_wrap(nmpi_array *a, const void *data, int64_t bytes, int dtype, i
     return fail("shape", "the array would reach beyond the %lld bytes of memory given",
                 (long long)bytes);
   }
-  a->p.any = (void *)data;
+  a->p.any = data != NULL ? (void *)data : nowhere;
   a->owner = NULL;
   a->flags = flags | NMPI_FOREIGN;
   return NMPI_SUCCESS;

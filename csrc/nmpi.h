@@ -152,7 +152,7 @@ int nmpi_array_create(nmpi_array *a, int dtype, int itemsize, int ctype, int ndi
 
 /* Describes foreign memory by an array whose extents (and strides, where strided is non-zero) are set. The
  * memory is not copied, not owned and must outlive the array. `bytes` is its size, which the array must not
- * reach beyond, or -1 where that is not known; `flags` is NMPI_READONLY or 0. */
+ * reach beyond, or -1 where that is not known; `flags` is NMPI_READONLY or 0. NULL will do for no elements. */
 int nmpi_array_wrap(nmpi_array *a, const void *data, int64_t bytes, int dtype, int itemsize,
                     int ctype, int ndim, int strided, int flags);
 
