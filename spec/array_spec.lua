@@ -1770,7 +1770,8 @@ describe("arrays: mistakes", function()
   it("in whole-array calls are rejected", function()
     local b = "nmpi.array:assign: argument 'b': "
     rejects(function() a:assign() end, b .. "expected an array, got nil")
-    rejects(function() a:assign { 1 } end, b .. "expected an array (nmpi or FFI), got a table")
+    rejects(function() a:assign { 1 } end, b .. "expected an array (nmpi or FFI); other kinds need "
+      .. "mpi.register_buffer, got a table")
     rejects(function() a:assign(mpi.IN_PLACE) end, b .. "expected an array, got IN_PLACE")
     rejects(function() a:assign(mpi.zeros { 3, 2 }) end, b .. "expected an array of shape (2, 3), got")
     rejects(function() a:assign(mpi.zeros(6)) end, b .. "expected an array of shape (2, 3), got")

@@ -53,6 +53,15 @@ local strange = {
   { 5LL, "cdata of type int64_t" }, { ffi.new "nmpi_double_int", "cdata of type struct nmpi_double_int" },
 }
 
+local function without(values, ...)
+  local rest, dropped = {}, {}
+  for i = 1, select("#", ...) do dropped[select(i, ...)] = true end
+  for _, value in ipairs(values) do
+    if not dropped[value[1]] then rest[#rest + 1] = value end
+  end
+  return rest
+end
+
 local function list(expected, ...)
   local values = {}
   for _, part in ipairs { ... } do
@@ -73,7 +82,8 @@ local objects = {
   no = { false, "false" },
 }
 
-local data = list("an array %(nmpi or FFI%)", strange,
+-- Strings can be sent.
+local data = list("an array %(nmpi or FFI%)", without(strange, "x"),
   { objects.comm, objects.op, objects.info, objects.no, objects.number },
   {
     { ffi.typeof "double[3]", "ctype<double %[3%]>" },
@@ -82,6 +92,8 @@ local data = list("an array %(nmpi or FFI%)", strange,
     { ffi.cast("nmpi_array *", nil), "nil", expected = "an array" },
     { mpi.IN_PLACE, "IN_PLACE is not allowed here", expected = "" },
   })
+
+local unwritable = list("a writable array", { strange[1] })
 
 local recvdata = list(nil, {
   { ffi.new("const double[3]", { 1, 2, 3 }), "a read%-only one", expected = "a writable array" },
@@ -135,15 +147,6 @@ local function join(...)
   return values
 end
 
-local function without(values, ...)
-  local rest, dropped = {}, {}
-  for i = 1, select("#", ...) do dropped[select(i, ...)] = true end
-  for _, value in ipairs(values) do
-    if not dropped[value[1]] then rest[#rest + 1] = value end
-  end
-  return rest
-end
-
 -- The bad values of an argument of a routine.
 local function bad_values(routine, name)
   local n = routine.ranks or 1
@@ -161,7 +164,7 @@ local function bad_values(routine, name)
     return join(whole, negative_tag " or ANY_TAG")
   end
   if name == "tag" or name == "sendtag" then return join(whole, negative_tag "") end
-  if name == "recvdata" or routine[1] == "recv" then return join(data, recvdata, { missing }) end
+  if name == "recvdata" or routine[1] == "recv" then return join(data, unwritable, recvdata, { missing }) end
   if name == "senddata" and routine[1] ~= "sendrecv" then
     -- Numbers and IN_PLACE are welcome.
     return join(without(data, 5, mpi.IN_PLACE), { missing })
@@ -274,6 +277,7 @@ describe("arguments that do not fit each other", function()
     raises("allreduce" .. expected .. "double, got float", function() mpi.allreduce(1, floats) end)
     local bytes, text = mpi.zeros(2, "int8"), mpi.zeros(2, "char")
     raises("allreduce" .. expected .. "int8, got char", function() mpi.allreduce(bytes, text) end)
+    raises("reduce" .. expected .. "char, got int8", function() mpi.reduce("ab", bytes, SUM, rank) end)
   end)
 
   it("in size", function()
@@ -398,7 +402,7 @@ describe("the place of an error", function()
   it("is the chunk's own name for code from a string", function()
     local f = assert(loadstring("local mpi = ...\n\nmpi.send({}, 0)", "=chunk"))
     local _, message = pcall(f, mpi)
-    assert.matches("^chunk:3: nmpi%.send: argument 'data': expected an array %(nmpi or FFI%), got a table$", message)
+    assert.matches("^chunk:3: nmpi%.send: argument 'data': expected an array %(nmpi or FFI%).*, got a table$", message)
   end)
 end)
 

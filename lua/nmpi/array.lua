@@ -26,7 +26,7 @@ local check = require "nmpi.check"
 local dtypes = require "nmpi.dtype"
 local C = lib.core
 
-local type, tonumber, tostring, setmetatable = type, tonumber, tostring, setmetatable
+local type, tonumber, tostring = type, tonumber, tostring
 local cast, istype, typeof, band = ffi.cast, ffi.istype, ffi.typeof, bit.band
 local collectgarbage, pairs = collectgarbage, pairs
 local new_struct = ffi.new
@@ -40,8 +40,7 @@ local THE_REST = 0x7fffffffffffffffLL -- to the core, the extent that reshape wo
 local structs = dtypes.structs
 local integer, mismatch, raise, status = check.integer, check.mismatch, check.raise, check.status
 
--- What keeps foreign memory alive, by the arrays on it.
-local anchors = setmetatable({}, { __mode = "k" })
+local anchors = buffer.anchors
 
 -- ---- elements ----
 
@@ -378,6 +377,9 @@ end
 
 local arrays = {}
 
+-- Below, with arrays.wrap.
+local view_of_foreign
+
 --- A new array of zeros.
 -- @param shape an extent, or a list of 0 to 8 extents; a list of none makes a 0-d array
 -- @tparam[opt="double"] string|ctype dtype
@@ -437,7 +439,7 @@ end
 
 --- A new array from values.
 -- @param values a (nested) list; a number, boolean or cdata number for a 0-d array; a string for a 1-d array of char,
--- a byte an element; or an array or raw FFI array, which is copied
+-- a byte an element; or an array of any kind, which is copied
 -- @tparam[opt] string|ctype dtype by default what the first value is: "double", "bool", "char", or the cdata's type
 -- @string[opt="C"] order "C" (row-major) or "F" (Fortran, column-major)
 -- @treturn array
@@ -457,7 +459,9 @@ function arrays.array(values, dtype, order)
     ffi.copy(a.p.any, values, #values)
     return a
   end
-  if buffer.is_buffer(values) then return arrays.array(arrays.wrap(values), dtype, order) end
+  if buffer.is_buffer(values) then
+    return arrays.array(view_of_foreign(values, "array", "values"), dtype, order)
+  end
   local kind = type(values)
   if kind ~= "table" and kind ~= "number" and kind ~= "boolean" and kind ~= "cdata" then
     mismatch("array", "values", "a list, a number, a string or an array", values)
@@ -477,55 +481,78 @@ local function set_strides(a, value, ndim, where)
   end
 end
 
--- The description of what a pointer points to, and whether it is const.
-local function pointee(value)
-  local printed = tostring(typeof(value)):match "^ctype<(.-) ?%*>$"
-  if not printed then return nil end
-  local known, ctype = pcall(typeof, printed)
-  local description
-  if known then description = dtypes.of_ctype(ctype) else description = dtypes.of_printed(printed) end
-  return description, printed:find "^const " and C.NMPI_READONLY or 0
-end
-
---- A view of foreign memory, without a copy. The cdata is kept alive as long as any array on it; what a bare pointer
--- points to, or an FFI reference into something larger (`s.field`, `matrix[1]`), is not: that is up to the caller.
--- @param cdata a raw FFI array (`double[10]`, `double[?]`, `int[3][4]`), or a pointer
--- @param[opt] shape an extent or a list of extents; for a pointer it must be given. By default the FFI array's own
--- @tparam[opt] string|ctype dtype by default the type of the FFI array's elements; for `void *` it must be given
--- @param[opt] strides a number or a list of numbers, in elements; by default row-major
--- @treturn array
-function arrays.wrap(cdata, shape, dtype, strides)
+-- A view of raw memory: see arrays.wrap.
+function buffer.wrap(cdata, shape, dtype, strides, where)
   if type(cdata) ~= "cdata" or istype(array_ct, cdata) or tonumber(cdata) then
-    mismatch("wrap", "cdata", "a raw FFI array or a pointer", cdata)
+    mismatch(where, "cdata", "a raw FFI array or a pointer", cdata)
   end
+  local told = dtype ~= nil and dtypes.resolve(dtype, where) -- first: it may tell of an unnamed struct
   local known = buffer.type_of(cdata)
-  local bytes, description, flags = -1, nil, 0
+  local bytes, description, flags
   if known then
     bytes, description, flags = buffer.bytes_of(cdata, known), known.description, known.flags
-  elseif pcall(cast, "const void *", cdata) and tostring(typeof(cdata)):find "%*>$" then
-    description, flags = pointee(cdata)
-    if shape == nil then
-      mismatch("wrap", "shape", "a count or a shape, since a pointer does not tell it", shape)
-    end
   else
-    mismatch("wrap", "cdata", "a raw FFI array or a pointer", cdata)
+    local pointed = buffer.pointee_of(cdata)
+    if not pointed then mismatch(where, "cdata", "a raw FFI array or a pointer", cdata) end
+    bytes, description, flags = -1, pointed.description, pointed.flags
+    if shape == nil then
+      mismatch(where, "shape", "a count or a shape, since a pointer does not tell it", shape)
+    end
   end
-  if dtype ~= nil then
-    description = dtypes.resolve(dtype, "wrap")
-  elseif not description then
-    mismatch("wrap", "dtype", "a dtype, since the pointer does not tell it", dtype)
+  description = told or description
+  if not description then
+    mismatch(where, "dtype", "a dtype, since the pointer does not tell it", dtype)
   end
   if shape == nil then
     local same = known.description == description and not known.vla
     shape = same and known.shape or math.floor(bytes / description.itemsize)
   end
   local a = new_struct(array_ct)
-  local ndim = set_shape(a, shape, "wrap")
-  if strides ~= nil then set_strides(a, strides, ndim, "wrap") end
+  local ndim = set_shape(a, shape, where)
+  if strides ~= nil then set_strides(a, strides, ndim, where) end
   status(C.nmpi_array_wrap(a, cdata, bytes, description.code, description.itemsize, description.ctype, ndim,
-    strides ~= nil and 1 or 0, flags or 0), "wrap")
+    strides ~= nil and 1 or 0, flags), where)
   anchors[a] = cdata
   return a
+end
+
+-- What is no nmpi array as one, in its own shape.
+function view_of_foreign(value, where, argument)
+  local resolver = buffer.resolver_of(value)
+  if resolver then return (buffer.view(value, where, resolver(value))) end
+  if not buffer.type_of(value) then buffer.refuse(value, where, argument) end
+  return (buffer.wrap(value, nil, nil, nil, where))
+end
+
+--- A view of foreign memory, without a copy. The cdata is kept alive as long as any array on it; what a bare pointer
+-- points to, or an FFI reference into something larger (`s.field`, `matrix[1]`), is not: that is up to the caller.
+-- @param cdata a raw FFI array (`double[10]`, `double[?]`, `int[3][4]`) or a pointer; or, alone, an array of another
+-- library, known by `mpi.register_buffer`
+-- @param[opt] shape an extent or a list of extents; for a pointer it must be given. By default the FFI array's own
+-- @tparam[opt] string|ctype dtype by default the type of the FFI array's elements; for `void *` it must be given
+-- @param[opt] strides a number or a list of numbers, in elements; by default row-major
+-- @treturn array
+function arrays.wrap(cdata, shape, dtype, strides)
+  local resolver = not istype(array_ct, cdata) and buffer.resolver_of(cdata)
+  if not resolver then return (buffer.wrap(cdata, shape, dtype, strides, "wrap")) end
+  if shape ~= nil then mismatch("wrap", "shape", "nil: register_buffer's resolver tells it", shape) end
+  if dtype ~= nil then mismatch("wrap", "dtype", "nil: register_buffer's resolver tells it", dtype) end
+  if strides ~= nil then mismatch("wrap", "strides", "nil: register_buffer's resolver tells it", strides) end
+  return (buffer.view(cdata, "wrap", resolver(cdata)))
+end
+
+--- Makes arrays of another library known: from now on they are accepted wherever an array is, and `mpi.wrap(value)`
+-- makes an array on their memory, without a copy. nmpi has registered those of Torch7, SciLua, GSL Shell and MAD-NG.
+-- @func predicate is called with a table, userdata or cdata of any kind and returns whether it is of this one. Of
+-- several predicates that say yes the one registered last counts. A cdata is asked about once for each ctype
+-- @func resolver is called with the value in every routine that gets it, and returns what `mpi.wrap` takes: an FFI
+-- array or a pointer to the first element, the shape, the dtype and the strides (in elements); what can be deduced may
+-- be left out. The value is kept alive as long as its memory is used, and must keep that memory where it is
+-- @usage mpi.register_buffer(
+--   function(value) return type(value) == "table" and value.cells ~= nil end,
+--   function(grid) return grid.cells, { grid.height, grid.width }, "double", { grid.pitch, 1 } end)
+function arrays.register_buffer(predicate, resolver)
+  buffer.register(predicate, resolver)
 end
 
 -- ---- views ----
@@ -690,15 +717,18 @@ end
 
 --- Copies elements from another array of the same shape, converted to this one's dtype as C converts. The two may
 -- overlap.
--- @tparam array b a raw FFI array will do, and a number fills
+-- @tparam array b any array, or a string for an array of char; a number fills
 -- @treturn array the array itself
 -- @function array:assign
 function methods.assign(a, b)
   check_self(a, "array:assign")
   if type(b) == "number" then return a:fill(b) end
-  if not istype(array_ct, buffer.send(b, "array:assign", "b")) then mismatch("array:assign", "b", "an array", b) end
-  if not istype(array_ct, b) then b = arrays.wrap(b) end
-  if b.type == C.NMPI_NONE then mismatch("array:assign", "b", "an array", b) end
+  if type(b) == "string" then
+    b = buffer.send(b, "array:assign", "b")
+  elseif type(b) ~= "nil" and not istype(array_ct, b) then
+    b = view_of_foreign(b, "array:assign", "b")
+  end
+  if b == nil or b.type == C.NMPI_NONE then mismatch("array:assign", "b", "an array", b) end
   if a.shape ~= b.shape then
     mismatch("array:assign", "b", "an array of shape " .. tostring(a.shape), b)
   end

@@ -55,7 +55,7 @@ function check.describe(value)
     return ("an array of %s, shape %s"):format(value.dtype, tostring(value.shape))
   end
   local kind = type(value)
-  if kind == "string" then return ("the string %q"):format(value) end
+  if kind == "string" then return ("the string %q"):format(#value > 80 and value:sub(1, 80) .. "..." or value) end
   if kind == "cdata" and tostring(value):find "^ctype<" then return tostring(value) end
   if kind == "cdata" then return "cdata of type " .. tostring(typeof(value)):match "^ctype<(.*)>$" end
   if kind == "table" or kind == "function" then return "a " .. kind end

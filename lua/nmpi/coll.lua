@@ -28,12 +28,13 @@ function coll.barrier(comm)
 end
 
 --- Copies the root's data to every rank (MPI_Bcast).
--- @tparam array data of the same dtype and size on every rank
+-- @tparam array|string data of the same dtype and size on every rank; on the root it is only read, so that a string or
+-- const memory will do
 -- @int[opt=0] root
 -- @tparam[opt=COMM_WORLD] comm comm
 -- @treturn int status
 function coll.bcast(data, root, comm)
-  return (status(C.nmpi_bcast(recv_buffer(data, "bcast", "data"), optional_int(root, 0, "bcast", "root"),
+  return (status(C.nmpi_bcast(send_buffer(data, "bcast", "data"), optional_int(root, 0, "bcast", "root"),
     communicator(comm, "bcast")), "bcast"))
 end
 

@@ -61,7 +61,7 @@ local function examine(ctype)
   return description
 end
 
-local dtype = { structs = structs }
+local dtype = { structs = structs, by_name = by_name }
 
 --- The description of a ctype, or nil if it cannot be an element.
 function dtype.of_ctype(ctype)

@@ -7,4 +7,6 @@ for _, family in ipairs { "env", "error", "array", "comm", "op", "p2p", "request
   for name, value in pairs(require("nmpi." .. family)) do nmpi[name] = value end
 end
 
+require "nmpi.adapters"
+
 return nmpi

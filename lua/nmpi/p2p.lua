@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Point-to-point communication.
 --
--- `data` is an array, a view or a raw FFI array. Elements travel in logical (row-major) order; a message that is
+-- `data` is an array, a view, a raw FFI array or an array known by `mpi.register_buffer`; what is sent may also be a
+-- string, whose bytes travel as char. Elements travel in logical (row-major) order; a message that is
 -- shorter than the receive buffer writes only the elements that arrived, one that is longer gives a status of
 -- class `mpi.ERR_TRUNCATE`.
 -- @module nmpi.p2p
