@@ -138,6 +138,8 @@ scratch *message_scratch(enum slot slot);
 int message_send(message *m, const nmpi_array *a, const char *argument, scratch *packed);
 /* Builds a message to receive into; `load` packs the view's present elements first. */
 int message_recv(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed);
+/* To be called for a receive in a communicator of one process. */
+void message_from_self(message *m);
 /* Builds a message to send a copy of what another one holds. */
 int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed);
 /* Lets count and type describe the first `elements` only. */

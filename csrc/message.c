@@ -146,6 +146,15 @@ int message_recv(message *m, nmpi_array *a, const char *argument, bool load, scr
   return NMPI_SUCCESS;
 }
 
+/* MPICH 4.0 ends the process where a message within a communicator of one process fills an element of a basic type in
+ * part; of bytes there are no parts. */
+void message_from_self(message *m) {
+  if (m->units != 1 || m->wire * m->elements != (int64_t)m->bytes) return;
+  m->unit = MPI_BYTE;
+  m->units = m->wire;
+  message_limit(m, m->elements);
+}
+
 int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed) {
   *copy = *m;
   copy->large = false;
@@ -154,6 +163,7 @@ int message_duplicate(message *copy, const message *m, const char *argument, scr
   copy->data = scratch_get(packed, m->bytes);
   if (copy->data == NULL) return fail(argument, "no memory to copy %zu bytes", m->bytes);
   memcpy(copy->data, m->data, m->bytes);
+  message_limit(copy, m->elements);
   return NMPI_SUCCESS;
 }
 

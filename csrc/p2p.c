@@ -41,6 +41,7 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   TRY(check_recv(&comm, source, tag));
   TRY(message_recv(&m, data, "data", false, message_scratch(SLOT_RECV)));
+  if (comm->size == 1) message_from_self(&m);
   int code = MPI_Recv(m.data, m.count, m.type, source, tag, comm->handle, &found);
   code = message_receive_end(&m, code, &found, status);
   message_done(&m);
@@ -50,6 +51,7 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
 static int exchange(message *s, int dest, message *r, int source, int sendtag, int recvtag,
                     const nmpi_comm *comm, nmpi_status *status) {
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  if (comm->size == 1) message_from_self(r);
   bool watched = request_watch(comm, dest, sendtag, s->elements * s->wire);
   int code = MPI_Sendrecv(s->data, s->count, s->type, dest, sendtag, r->data, r->count, r->type,
                           source, recvtag, comm->handle, &found);

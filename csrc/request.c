@@ -41,6 +41,7 @@ typedef struct request {
   bool listed;     /* in the list of the current call */
   bool watched;    /* it may be cut by the send that is going on */
   bool cut;        /* it has been, and MPI will not say so */
+  bool alone;      /* a message within a communicator of one process */
   MPI_Comm comm;
   int own; /* this process's rank in it */
   MPI_Request handle;
@@ -314,6 +315,7 @@ static int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data,
   message *m = &r->message;
   int code = message_recv(m, data, "data", false, &r->packed);
   if (code == NMPI_SUCCESS) {
+    if (comm->size == 1) message_from_self(m);
     code = mpi_irecv(m->data, m->count, m->type, source, tag, comm->handle, &r->handle);
   }
   return posted(r, code, data, routine, source, tag, comm, number);
@@ -635,13 +637,14 @@ int nmpi_startall(nmpi_array *requests) {
 /* ---- matched probes ---- */
 
 static int probed(int code, bool found, MPI_Message *matched, const MPI_Status *from,
-                  double *number, nmpi_status *status) {
+                  const nmpi_comm *comm, double *number, nmpi_status *status) {
   request *r;
   if (code != MPI_SUCCESS || !found) return code;
   status_probed(status, code, from);
   TRY(take(&r));
   r->state = MESSAGE;
   r->matched = *matched;
+  r->alone = comm->size == 1;
   r->persistent = false;
   r->routine = "mprobe";
   r->peer = from->MPI_SOURCE;
@@ -656,7 +659,7 @@ int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *number, nmpi
   *number = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
   int code = MPI_Mprobe(source, tag, comm->handle, &matched, &found);
-  return probed(code, true, &matched, &found, number, status);
+  return probed(code, true, &matched, &found, comm, number, status);
 }
 
 int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *number,
@@ -667,7 +670,7 @@ int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *
   *number = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
   int code = MPI_Improbe(source, tag, comm->handle, flag, &matched, &found);
-  return probed(code, *flag != 0, &matched, &found, number, status);
+  return probed(code, *flag != 0, &matched, &found, comm, number, status);
 }
 
 static int find_message(double number, request **found) {
@@ -683,6 +686,7 @@ int nmpi_mrecv(nmpi_array *data, double number, nmpi_status *status) {
   MPI_Status found = {0};
   TRY(find_message(number, &r));
   TRY(message_recv(&m, data, "data", false, message_scratch(SLOT_RECV)));
+  if (r->alone) message_from_self(&m);
   int code = MPI_Mrecv(m.data, m.count, m.type, &r->matched, &found);
   retire(r);
   code = message_receive_end(&m, code, &found, status);
@@ -702,6 +706,7 @@ int nmpi_imrecv(nmpi_array *data, double number, double *request_) {
   message *m = &r->message;
   int code = message_recv(m, data, "data", false, &r->packed);
   if (code == NMPI_SUCCESS) {
+    if (from->alone) message_from_self(m);
     code = MPI_Imrecv(m->data, m->count, m->type, &from->matched, &r->handle);
     retire(from);
   }

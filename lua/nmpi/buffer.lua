@@ -92,6 +92,7 @@ local function examine(value, ctype)
     description = description,
     shape = shape,
     vla = vla,
+    reference = reference, -- into something larger
     length = not vla and sizeof(ctype) / description.itemsize or nil,
     flags = buffer.constness(value),
   }
@@ -223,6 +224,7 @@ local function sketch(a, memory, shape, element, strides)
   local known, bytes = types[tonumber(typeof(memory))], -1
   if known and known.description then
     bytes = known.vla and vla_bytes(memory) or known.length * known.description.itemsize
+    if not known.reference then anchors[a] = memory end -- a resolver may have made it for this call
   else
     known = buffer.pointee_of(memory)
     if not known then return nil end
