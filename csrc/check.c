@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* check.c: checks of plain arguments. Those of buffers are in message.c. */
+#include <stdatomic.h>
+
 #include "internal.h"
+
+static atomic_bool debug;
+
+void nmpi_debug(int on) {
+  debug = on != 0;
+}
+
+bool debugging(void) {
+  return debug;
+}
 
 int check_dest(const nmpi_comm *comm, int dest) {
   if ((dest >= 0 && dest < comm->size) || dest == MPI_PROC_NULL) return NMPI_SUCCESS;

@@ -1,24 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /* comm.c: communicators. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "internal.h"
 
-static nmpi_comm world, self;
+enum { NAME_LENGTH = 63 };
+
+_Static_assert(MPI_MAX_OBJECT_NAME > NAME_LENGTH, "MPI holds shorter names");
+
+static nmpi_comm world, self, null = {.state = COMM_NULL};
+
+/* Those that Lua had made and that are live, the oldest first. Several threads may have their own. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static nmpi_comm *first, *last;
 
 static void describe(nmpi_comm *comm, MPI_Comm handle) {
   comm->handle = handle;
+  comm->private_handle = MPI_COMM_NULL;
   MPI_Comm_rank(handle, &comm->rank);
   MPI_Comm_size(handle, &comm->size);
-  comm->live = true;
+  comm->state = COMM_LIVE;
 }
 
 void comm_init(void) {
   describe(&world, MPI_COMM_WORLD);
   describe(&self, MPI_COMM_SELF);
-}
-
-void comm_finalize(void) {
-  world.live = false;
-  self.live = false;
 }
 
 nmpi_comm *nmpi_comm_world(void) {
@@ -29,10 +38,22 @@ nmpi_comm *nmpi_comm_self(void) {
   return &self;
 }
 
+nmpi_comm *nmpi_comm_null(void) {
+  return &null;
+}
+
+static int check_usable(const nmpi_comm *comm, const char *argument) {
+  switch (comm->state) {
+    case COMM_LIVE: return NMPI_SUCCESS;
+    case COMM_FREED: return fail(argument, "expected a communicator, got one that has been freed");
+    case COMM_NULL: return fail(argument, "expected a communicator, got the null communicator");
+    default: return fail(argument, "expected a live communicator, but MPI is finalised");
+  }
+}
+
 int check_comm(const nmpi_comm **comm) {
   if (*comm == NULL) *comm = &world;
-  if ((*comm)->live) return NMPI_SUCCESS;
-  return fail("comm", "expected a live communicator, but MPI is finalised");
+  return (*comm)->state == COMM_LIVE ? NMPI_SUCCESS : check_usable(*comm, "comm");
 }
 
 int nmpi_comm_rank(const nmpi_comm *comm) {
@@ -43,4 +64,210 @@ int nmpi_comm_rank(const nmpi_comm *comm) {
 int nmpi_comm_size(const nmpi_comm *comm) {
   TRY(check_comm(&comm));
   return comm->size;
+}
+
+/* ---- making communicators ---- */
+
+static void link_last(nmpi_comm *comm) {
+  pthread_mutex_lock(&mutex);
+  comm->previous = last;
+  *(last != NULL ? &last->next : &first) = comm;
+  last = comm;
+  pthread_mutex_unlock(&mutex);
+}
+
+/* With the mutex held. */
+static void unlink_from_list(nmpi_comm *comm) {
+  *(comm->previous != NULL ? &comm->previous->next : &first) = comm->next;
+  *(comm->next != NULL ? &comm->next->previous : &last) = comm->previous;
+}
+
+static int adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
+  *made = &null;
+  if (handle == MPI_COMM_NULL) return NMPI_SUCCESS;
+  nmpi_comm *comm = calloc(1, sizeof *comm);
+  if (comm == NULL) {
+    MPI_Comm_free(&handle);
+    return fail("comm", "no memory for another communicator");
+  }
+  MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN);
+  describe(comm, handle);
+  comm->origin = origin;
+  link_last(comm);
+  *made = comm;
+  return NMPI_SUCCESS;
+}
+
+int nmpi_comm_dup(const nmpi_comm *comm, nmpi_comm **made) {
+  MPI_Comm handle;
+  TRY(check_comm(&comm));
+  TRY(MPI_Comm_dup(comm->handle, &handle));
+  return adopt(handle, "dup", made);
+}
+
+int nmpi_comm_split(const nmpi_comm *comm, int color, int key, nmpi_comm **made) {
+  MPI_Comm handle;
+  TRY(check_comm(&comm));
+  if (color < 0 && color != MPI_UNDEFINED) {
+    return fail("color", "expected 0 or more, or UNDEFINED, got %d", color);
+  }
+  TRY(MPI_Comm_split(comm->handle, color, key, &handle));
+  return adopt(handle, "split", made);
+}
+
+int nmpi_comm_split_shared(const nmpi_comm *comm, int key, nmpi_comm **made) {
+  MPI_Comm handle;
+  TRY(check_comm(&comm));
+  TRY(MPI_Comm_split_type(comm->handle, MPI_COMM_TYPE_SHARED, key, MPI_INFO_NULL, &handle));
+  return adopt(handle, "split_type", made);
+}
+
+/* A group that a part of a communicator is made of: all its processes belong to that. */
+static int check_part(const nmpi_comm *comm, const nmpi_group *group) {
+  MPI_Group whole, rest;
+  int outside = 0;
+  TRY(check_group(group, "group"));
+  TRY(MPI_Comm_group(comm->handle, &whole));
+  int code = MPI_Group_difference(group->handle, whole, &rest);
+  if (code == MPI_SUCCESS) {
+    MPI_Group_size(rest, &outside);
+    if (rest != MPI_GROUP_EMPTY) MPI_Group_free(&rest);
+  }
+  MPI_Group_free(&whole);
+  if (outside == 0) return code;
+  return fail("group", "expected processes of the communicator only, got %d others", outside);
+}
+
+int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm **made) {
+  MPI_Comm handle;
+  TRY(check_comm(&comm));
+  TRY(check_part(comm, group));
+  TRY(MPI_Comm_create(comm->handle, group->handle, &handle));
+  return adopt(handle, "create", made);
+}
+
+int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int tag,
+                           nmpi_comm **made) {
+  MPI_Comm handle = MPI_COMM_NULL;
+  TRY(check_comm(&comm));
+  TRY(check_part(comm, group));
+  TRY(check_send_tag(tag, "tag"));
+  /* Nobody waits for a process outside of the group. */
+  if (group->rank != MPI_UNDEFINED) {
+    TRY(MPI_Comm_create_group(comm->handle, group->handle, tag, &handle));
+  }
+  return adopt(handle, "create_group", made);
+}
+
+int comm_private(const nmpi_comm *comm, MPI_Comm *handle) {
+  if (comm->private_handle == MPI_COMM_NULL) {
+    MPI_Comm made;
+    TRY(MPI_Comm_dup(comm->handle, &made));
+    MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN);
+    ((nmpi_comm *)comm)->private_handle = made;
+  }
+  *handle = comm->private_handle;
+  return NMPI_SUCCESS;
+}
+
+/* ---- properties ---- */
+
+int nmpi_comm_compare(const nmpi_comm *comm, const nmpi_comm *other, int *found) {
+  int result;
+  TRY(check_comm(&comm));
+  if (other == NULL) return fail("other", "expected a communicator, got nil");
+  TRY(check_usable(other, "other"));
+  TRY(MPI_Comm_compare(comm->handle, other->handle, &result));
+  *found = result == MPI_IDENT       ? NMPI_IDENT
+           : result == MPI_CONGRUENT ? NMPI_CONGRUENT
+           : result == MPI_SIMILAR   ? NMPI_SIMILAR
+                                     : NMPI_UNEQUAL;
+  return NMPI_SUCCESS;
+}
+
+const char *nmpi_comm_name(const nmpi_comm *comm) {
+  static _Thread_local char name[MPI_MAX_OBJECT_NAME];
+  int length = 0;
+  if (check_comm(&comm) != NMPI_SUCCESS) return NULL;
+  name[0] = '\0';
+  MPI_Comm_get_name(comm->handle, name, &length);
+  return name;
+}
+
+int nmpi_comm_set_name(nmpi_comm *comm, const char *name) {
+  const nmpi_comm *checked = comm;
+  TRY(check_comm(&checked));
+  if (strlen(name) > NAME_LENGTH) {
+    return fail("name", "expected at most %d bytes, got %zu", NAME_LENGTH, strlen(name));
+  }
+  return MPI_Comm_set_name(checked->handle, name);
+}
+
+void nmpi_comm_set_place(nmpi_comm *comm, const char *place) {
+  free(comm->place);
+  comm->place = strdup(place);
+}
+
+/* ---- the end ---- */
+
+static void destroy(nmpi_comm *comm) {
+  free(comm->place);
+  free(comm);
+}
+
+static int free_private(nmpi_comm *comm) {
+  return comm->private_handle != MPI_COMM_NULL ? MPI_Comm_free(&comm->private_handle) : MPI_SUCCESS;
+}
+
+int nmpi_comm_free(nmpi_comm *comm) {
+  const nmpi_comm *checked = comm;
+  TRY(check_comm(&checked));
+  if (checked->origin == NULL) {
+    return fail("comm", "%s cannot be freed", checked == &world ? "COMM_WORLD" : "COMM_SELF");
+  }
+  TRY(free_private(comm));
+  TRY(MPI_Comm_free(&comm->handle));
+  pthread_mutex_lock(&mutex);
+  comm->state = COMM_FREED;
+  unlink_from_list(comm);
+  pthread_mutex_unlock(&mutex);
+  return NMPI_SUCCESS;
+}
+
+void nmpi_comm_drop(nmpi_comm *comm) {
+  if (comm == NULL || comm->origin == NULL) return;
+  pthread_mutex_lock(&mutex);
+  bool live = comm->state == COMM_LIVE;
+  comm->dropped = live;
+  pthread_mutex_unlock(&mutex);
+  if (!live) destroy(comm);
+}
+
+void comm_report(void) {
+  if (!debugging()) return;
+  pthread_mutex_lock(&mutex);
+  for (const nmpi_comm *comm = first; comm != NULL; comm = comm->next) {
+    const char *name = nmpi_comm_name(comm), *before = name[0] != '\0' ? " '" : "";
+    fprintf(stderr, "nmpi: rank %d of %d: communicator%s%s%s, made by %s, was never freed%s%s\n",
+            world.rank, world.size, before, name, name[0] != '\0' ? "'" : "", comm->origin,
+            comm->place != NULL ? ": " : "", comm->place != NULL ? comm->place : "");
+  }
+  pthread_mutex_unlock(&mutex);
+}
+
+void comm_finalize(void) {
+  pthread_mutex_lock(&mutex);
+  for (nmpi_comm *comm = first, *next; comm != NULL; comm = next) {
+    next = comm->next;
+    free_private(comm);
+    comm->state = COMM_ENDED;
+    if (comm->dropped) destroy(comm);
+  }
+  first = NULL;
+  last = NULL;
+  pthread_mutex_unlock(&mutex);
+  free_private(&world);
+  free_private(&self);
+  world.state = COMM_ENDED;
+  self.state = COMM_ENDED;
 }

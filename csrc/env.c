@@ -89,6 +89,7 @@ int nmpi_finalize(void) {
 static int finalizing(MPI_Comm self, int keyval, void *value, void *extra) {
   (void)self, (void)keyval, (void)value, (void)extra;
   request_finalize();
+  comm_report();
   comm_finalize();
   op_finalize();
   return MPI_SUCCESS;
@@ -195,6 +196,7 @@ static int initialize(int thread_level) {
   clock_offset = MPI_Wtime() - monotonic_seconds();
   clock_tick = MPI_Wtick();
   dtype_init();
+  group_init();
   comm_init();
   op_init();
   watch_finalize();

@@ -9,7 +9,10 @@ static _Thread_local char argument_message[512];
 static _Thread_local char mpi_message[MPI_MAX_ERROR_STRING];
 
 int fail(const char *argument, const char *format, ...) {
-  int length = snprintf(argument_message, sizeof argument_message, "argument '%s': ", argument);
+  int length = 0;
+  if (argument != NULL) {
+    length = snprintf(argument_message, sizeof argument_message, "argument '%s': ", argument);
+  }
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(argument_message + length, sizeof argument_message - (size_t)length, format, arguments);

@@ -54,7 +54,7 @@ enum kind dtype_kind(int dtype);
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* Records what is wrong with an argument and returns NMPI_ERR_ARGUMENT. The message reads
- * "argument 'NAME': " and then the format. */
+ * "argument 'NAME': " and then the format; without a name, only that. */
 int fail(const char *argument, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Leaves the function with the status if it is not NMPI_SUCCESS. */
@@ -64,13 +64,33 @@ int fail(const char *argument, const char *format, ...) __attribute__((format(pr
     if (status_ != NMPI_SUCCESS) return status_;                                                   \
   } while (0)
 
-/* ---- communicators and operators ------------------------------------------------------------- */
+/* ---- groups, communicators and operators ------------------------------------------------------ */
+
+struct nmpi_group {
+  MPI_Group handle;
+  int rank; /* or MPI_UNDEFINED */
+  int size;
+  bool live;
+};
+
+enum comm_state {
+  COMM_ENDED, /* MPI is finalised */
+  COMM_LIVE,
+  COMM_FREED,
+  COMM_NULL,
+};
 
 struct nmpi_comm {
   MPI_Comm handle;
+  MPI_Comm private_handle; /* see comm_private */
   int rank;
   int size;
-  bool live;
+  enum comm_state state;
+  bool dropped;       /* while live: nothing refers to it any more */
+  const char *origin; /* the routine that made it; NULL for those that MPI has from the start */
+  char *place;        /* the line of the script that called it, or NULL */
+  nmpi_comm *next;    /* in the list of those that are live */
+  nmpi_comm *previous;
 };
 
 struct nmpi_op {
@@ -83,15 +103,24 @@ struct nmpi_op {
 /* The handle to reduce data of a dtype with. */
 MPI_Op op_handle(const nmpi_op *op, int dtype);
 
+void group_init(void);
 void comm_init(void);
+/* Where debugging: a line on stderr for each communicator that was never freed. */
+void comm_report(void);
 void comm_finalize(void);
+/* A duplicate of a communicator for the library's own messages. The first call is collective. */
+int comm_private(const nmpi_comm *comm, MPI_Comm *handle);
 void op_init(void);
 void op_finalize(void);
 
 /* ---- argument checks ------------------------------------------------------------------------- */
 
+bool debugging(void);
+
 /* Replaces NULL by the default; fails where the object cannot be used. */
 int check_comm(const nmpi_comm **comm);
+/* The same for groups, which have no default. */
+int check_group(const nmpi_group *group, const char *argument);
 int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
 
 /* The communicator, the peer and the tag of a send; of a receive or probe. */

@@ -13,8 +13,8 @@
  *   - Wherever a communicator is wanted, NULL means MPI_COMM_WORLD; an operator, NULL means MPI_SUM.
  *   - Extents, strides, counts and indices are in elements, never in bytes, unless named `bytes`.
  *   - Data travels in logical (row-major) order, whatever the memory order of either side.
- *   - Nothing prints, nothing calls back into Lua, nothing throws. The one exception to "nothing
- *     exits" is the exit handler that nmpi_init installs.
+ *   - Nothing prints, nothing calls back into Lua, nothing throws, nothing exits; only the exit handler that
+ *     nmpi_init installs does, and nmpi_debug's report prints.
  */
 #ifndef NMPI_H
 #define NMPI_H
@@ -244,6 +244,9 @@ int nmpi_abort(int code);
  * must be told so, even of 0. */
 void nmpi_exit_status(int status);
 
+/* Switches debugging on or off: what was never freed is reported where MPI is finalised. */
+void nmpi_debug(int on);
+
 /* MPI_Wtime and MPI_Wtick, in seconds. */
 double nmpi_wtime(void);
 double nmpi_wtick(void);
@@ -254,16 +257,79 @@ int nmpi_any_tag(void);
 int nmpi_proc_null(void);
 int nmpi_tag_ub(void);
 
+/* ---- groups --------------------------------------------------------------------------------- */
+
+/* An ordered set of processes. Groups are local: nobody else need be told of them. Those that a function
+ * gives in *made belong to the caller, until nmpi_group_drop. */
+typedef struct nmpi_group nmpi_group;
+
+/* What nmpi_comm_compare and nmpi_group_compare find: the same object; the same processes in the same order
+ * (of groups, that is NMPI_IDENT too); the same in another order; others. */
+enum { NMPI_IDENT, NMPI_CONGRUENT, NMPI_SIMILAR, NMPI_UNEQUAL };
+
+/* This MPI's value of MPI_UNDEFINED, as a rank or color; it is never NMPI_ERR_ARGUMENT. */
+int nmpi_undefined(void);
+
+/* MPI_GROUP_EMPTY. Owned by the core. */
+nmpi_group *nmpi_group_empty(void);
+/* Not statuses: this process's rank or MPI_UNDEFINED, the number of processes; NMPI_ERR_ARGUMENT where the group
+ * cannot be used. */
+int nmpi_group_rank(const nmpi_group *group);
+int nmpi_group_size(const nmpi_group *group);
+/* MPI_Group_incl and MPI_Group_excl. `ranks` is of dtype int32; none may be repeated. */
+int nmpi_group_incl(const nmpi_group *group, const nmpi_array *ranks, nmpi_group **made);
+int nmpi_group_excl(const nmpi_group *group, const nmpi_array *ranks, nmpi_group **made);
+/* MPI_Group_union, MPI_Group_intersection and MPI_Group_difference. */
+int nmpi_group_union(const nmpi_group *group, const nmpi_group *other, nmpi_group **made);
+int nmpi_group_intersection(const nmpi_group *group, const nmpi_group *other, nmpi_group **made);
+int nmpi_group_difference(const nmpi_group *group, const nmpi_group *other, nmpi_group **made);
+/* MPI_Group_translate_ranks. `found` has room for an entry for each of `ranks`, which may contain MPI_PROC_NULL. */
+int nmpi_group_translate_ranks(const nmpi_group *group, const nmpi_array *ranks,
+                               const nmpi_group *other, int *found);
+/* MPI_Group_compare. */
+int nmpi_group_compare(const nmpi_group *group, const nmpi_group *other, int *found);
+/* MPI_Group_free. The struct remains, so that its later use is recognised. */
+int nmpi_group_free(nmpi_group *group);
+/* Frees the struct, and the group if that has not been done. To be called once, when no pointer to it is left. */
+void nmpi_group_drop(nmpi_group *group);
+
 /* ---- communicators ------------------------------------------------------------------------ */
 
 typedef struct nmpi_comm nmpi_comm;
 
-/* MPI_COMM_WORLD and MPI_COMM_SELF. Owned by the core; never NULL. */
+/* MPI_COMM_WORLD, MPI_COMM_SELF and MPI_COMM_NULL. Owned by the core; never NULL. */
 nmpi_comm *nmpi_comm_world(void);
 nmpi_comm *nmpi_comm_self(void);
-/* Not statuses: the number, or NMPI_ERR_ARGUMENT where MPI is finalised. */
+nmpi_comm *nmpi_comm_null(void);
+/* Not statuses: the number, or NMPI_ERR_ARGUMENT where the communicator cannot be used. */
 int nmpi_comm_rank(const nmpi_comm *comm);
 int nmpi_comm_size(const nmpi_comm *comm);
+
+/* MPI_Comm_dup, MPI_Comm_split, MPI_Comm_split_type with MPI_COMM_TYPE_SHARED, MPI_Comm_create and
+ * MPI_Comm_create_group, with MPI_ERRORS_RETURN set on what they make. *made becomes nmpi_comm_null() on a rank
+ * that does not belong to the new communicator; else it belongs to the caller, until nmpi_comm_drop. */
+int nmpi_comm_dup(const nmpi_comm *comm, nmpi_comm **made);
+int nmpi_comm_split(const nmpi_comm *comm, int color, int key, nmpi_comm **made);
+int nmpi_comm_split_shared(const nmpi_comm *comm, int key, nmpi_comm **made);
+int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm **made);
+int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int tag,
+                           nmpi_comm **made);
+/* MPI_Comm_free. The struct remains, so that its later use is recognised. */
+int nmpi_comm_free(nmpi_comm *comm);
+/* Frees the struct of a communicator that has been freed; MPI_Comm_free, which is collective, is never called here.
+ * To be called once, when no pointer to it is left. */
+void nmpi_comm_drop(nmpi_comm *comm);
+/* Notes the line of the script that made a communicator, for the report of those that are never freed. */
+void nmpi_comm_set_place(nmpi_comm *comm, const char *place);
+
+/* MPI_Comm_group. */
+int nmpi_comm_group(const nmpi_comm *comm, nmpi_group **made);
+/* MPI_Comm_compare; neither may be NULL. */
+int nmpi_comm_compare(const nmpi_comm *comm, const nmpi_comm *other, int *found);
+/* MPI_Comm_get_name: owned by the core, until the thread's next call; NULL where the communicator cannot be used
+ * (see nmpi_error_message). MPI_Comm_set_name: at most 63 bytes, which every MPI can hold. */
+const char *nmpi_comm_name(const nmpi_comm *comm);
+int nmpi_comm_set_name(nmpi_comm *comm, const char *name);
 
 /* ---- point to point ------------------------------------------------------------------------ */
 

@@ -127,20 +127,27 @@ setup(function()
   for _, name in ipairs(names) do public[name] = true end
 end)
 
--- The fields and methods among these names that an array has not.
-local function unknown_to_arrays(names)
+-- Objects with methods: the files that define them, an expression that makes one, and its name in the guide.
+local kinds = {
+  array = { made = [[require("nmpi").zeros(1)]], variable = "a" },
+  comm = { made = [[require("nmpi").COMM_WORLD]], variable = "comm" },
+  group = { made = [[require("nmpi").COMM_WORLD:group()]], variable = "group" },
+}
+
+-- The fields and methods among these names that an object has not.
+local function unknown_to(kind, names)
   return evaluate(([[
-    local a = require("nmpi").zeros(1)
+    local object = %s
     for name in ("%s"):gmatch "%%S+" do
-      if not pcall(function() return a[name] end) then io.write(name, "\n") end
-    end]]):format(table.concat(names, " ")))
+      if not pcall(function() return object[name] end) then io.write(name, "\n") end
+    end]]):format(kinds[kind].made, table.concat(names, " ")))
 end
 
 local function is_named(name, text)
   return text:find(name .. "%f[^%w_]") ~= nil
 end
 
--- What has an LDoc comment of its own, or is a @field of a table that has one; methods of arrays as "array:name".
+-- What has an LDoc comment of its own, or is a @field of a table that has one; methods as "array:name".
 local function documented_names()
   local names = {}
   for path in read("docs/config.ld"):gmatch '"%.%./(lua/nmpi/%w+%.lua)"' do
@@ -160,9 +167,9 @@ local function documented_names()
   return names
 end
 
-local function method_names()
+local function method_names(kind)
   local names, seen = {}, {}
-  for name in read("lua/nmpi/array.lua"):gmatch "function methods%.([%w_]+)" do
+  for name in read(("lua/nmpi/%s.lua"):format(kind)):gmatch "function methods%.([%w_]+)" do
     if not seen[name] then names[#names + 1] = name end
     seen[name] = true
   end
@@ -230,23 +237,27 @@ describe("every public name", function()
   end)
 end)
 
-describe("every array method", function()
-  local documented, methods = documented_names(), method_names()
+for kind, details in pairs(kinds) do
+  describe(("every %s method"):format(kind), function()
+    local documented, methods = documented_names(), method_names(kind)
 
-  it("has an LDoc comment", function()
-    assert.same({}, missing(methods, function(name) return documented["array:" .. name] end))
-  end)
+    it("has an LDoc comment", function()
+      assert.same({}, missing(methods, function(name) return documented[kind .. ":" .. name] end))
+    end)
 
-  it("is in the guide", function()
-    assert.same({}, missing(methods, function(name) return is_named("%f[%w_]a:" .. name, pages_text) end))
-  end)
+    it("is in the guide", function()
+      assert.same({}, missing(methods, function(name)
+        return is_named(("%%f[%%w_]%s:%s"):format(details.variable, name), pages_text)
+      end))
+    end)
 
-  it("that is documented exists", function()
-    local names = {}
-    for name in pairs(documented) do names[#names + 1] = name:match "^array:(.*)$" end
-    assert.same({}, unknown_to_arrays(names))
+    it("that is documented exists", function()
+      local names = {}
+      for name in pairs(documented) do names[#names + 1] = name:match(("^%s:(.*)$"):format(kind)) end
+      assert.same({}, unknown_to(kind, names))
+    end)
   end)
-end)
+end
 
 -- A page without what is not nmpi's: of the tables of numba-mpi's page the second column counts.
 local function own_text(path)
@@ -265,10 +276,13 @@ for _, path in ipairs(pages) do
       assert.same({}, missing(sorted(names), function(name) return public[name] end))
     end)
 
-    it("names nothing that arrays do not have", function()
-      local names = {}
-      for name in text:gmatch "%f[%w_]a[:.]([%a_][%w_]*)" do names[name] = true end
-      assert.same({}, unknown_to_arrays(sorted(names)))
+    it("names nothing that the objects do not have", function()
+      for kind, details in pairs(kinds) do
+        local names = {}
+        local use = ("%%f[%%w_]%s%s([%%a_][%%w_]*)"):format(details.variable, kind == "array" and "[:.]" or ":")
+        for name in text:gmatch(use) do names[name] = true end
+        assert.same({}, unknown_to(kind, sorted(names)))
+      end
     end)
 
     it("names no option that the host does not have", function()

@@ -128,8 +128,17 @@ local function negative_tag(more)
   return values
 end
 
+local freed_comm = SELF:dup()
+freed_comm:free()
+
 local comm = list("a communicator", strange,
-  { objects.op, objects.info, objects.array, objects.number, objects.no })
+  { objects.op, objects.info, objects.array, objects.number, objects.no },
+  {
+    { SELF:group(), "cdata of type struct nmpi_group %*" },
+    { ffi.cast("nmpi_comm *", nil), "cdata of type struct nmpi_comm %*" },
+    { mpi.COMM_NULL, "the null communicator" },
+    { freed_comm, "one that has been freed" },
+  })
 
 local op = list("an operator such as SUM", strange,
   { objects.comm, objects.info, objects.array, objects.raw, objects.number, objects.no })

@@ -386,12 +386,15 @@ describe("ending", function()
     local code, out, err = run("nmpi", nil, [[
       local mpi = require "nmpi"
       local a, b, start = mpi.zeros(3), mpi.zeros(3), mpi.wtime()
+      local dup, dropped, group = mpi.COMM_WORLD:dup(), mpi.COMM_WORLD:dup(), mpi.COMM_WORLD:group()
       assert(mpi.finalize() == mpi.SUCCESS and mpi.finalized() and mpi.initialized())
       for _, call in ipairs {
         function() mpi.rank() end, function() mpi.size() end, function() mpi.barrier() end,
         function() mpi.send(a, 0) end, function() mpi.recv(a) end, function() mpi.sendrecv(a, 0, b) end,
         function() mpi.bcast(a) end, function() mpi.reduce(a, b) end, function() mpi.allreduce(a, b) end,
-        function() mpi.allreduce(3) end, function() mpi.COMM_SELF:rank() end,
+        function() mpi.allreduce(3) end, function() mpi.COMM_SELF:rank() end, function() dup:rank() end,
+        function() dup:free() end, function() mpi.COMM_SELF:dup() end, function() group:size() end,
+        function() group:free() end, function() mpi.GROUP_EMPTY:rank() end, function() group:union(group) end,
       } do
         local fine, message = pcall(call)
         assert(not fine and message:find("MPI is finalised", 1, true), message)
@@ -400,6 +403,9 @@ describe("ending", function()
       assert(a[2] == 7 and mpi.query_thread() >= 0)
       assert(mpi.wtime() >= start and mpi.wtime() < start + 1000 and mpi.wtick() > 0)
       assert(mpi.info().rank < 0)
+      dup, dropped, group = nil, nil, nil
+      collectgarbage()
+      collectgarbage()
       assert(mpi.error_string(mpi.ERR_TRUNCATE) and mpi.error_class(mpi.SUCCESS))
       io.write "fine\n"
     ]])
@@ -450,5 +456,51 @@ describe("NMPI_DEBUG=1", function()
     local code = job.run { program = "nmpi", args = { "--debug", path }, env = { NMPI_DEBUG = "0" } }
     assert.are_not.equal(0, code)
     os.remove(path)
+  end)
+
+  local DEBUG = { env = { NMPI_DEBUG = "1" } }
+
+  it("names the communicators that were never freed, and no others", function()
+    local source = [[
+      local mpi = require "nmpi"
+      local group = mpi.COMM_WORLD:group()
+      local named, dropped = mpi.COMM_WORLD:dup(), mpi.COMM_WORLD:split(0)
+      named:set_name "rows"
+      dropped = mpi.COMM_SELF:split_type "shared"
+      dropped = mpi.COMM_WORLD:create(group)
+      dropped = mpi.COMM_SELF:create_group(mpi.COMM_SELF:group(), 1)
+      dropped = mpi.COMM_WORLD:split(mpi.UNDEFINED)
+      mpi.COMM_WORLD:dup():free()
+      collectgarbage()
+      mpi.barrier(named)
+      %s
+    ]]
+    for _, program in ipairs(PROGRAMS) do
+      for _, ending in ipairs { "", "os.exit(0)", "mpi.finalize()" } do
+        local code, out, err, path = run(program, 2, source:format(ending), DEBUG)
+        assert.are.equal(0, code, err)
+        assert.are.equal("", out)
+        for rank = 0, 1 do
+          local start = ("nmpi: rank %d of 2: communicator"):format(rank)
+          assert.are.equal(5, count(err, start), err)
+          assert.are.equal(1, count(err, ("%s 'rows', made by dup, was never freed: %s:3\n"):format(start, path)), err)
+          for line, origin in pairs { [3] = "split", [5] = "split_type", [6] = "create", [7] = "create_group" } do
+            assert.are.equal(2, count(err, (", made by %s, was never freed: %s:%d\n"):format(origin, path, line)), err)
+          end
+        end
+        assert.are.equal(10, count(err, "\n"), err)
+      end
+    end
+  end)
+
+  it("says nothing where everything was freed, without it, and where a program fails", function()
+    local leak = "local mpi = require 'nmpi' local comm = mpi.COMM_WORLD:dup() "
+    local code, out, err = run("nmpi", 2, leak .. "mpi.barrier(comm) comm:free()", DEBUG)
+    assert.are.same({ 0, "", "" }, { code, out, err })
+    code, out, err = run("nmpi", 2, leak)
+    assert.are.same({ 0, "", "" }, { code, out, err })
+    local failed, _, errors = run("nmpi", 2, leak .. "mpi.barrier(comm) os.exit(3)", DEBUG)
+    assert.are.equal(3, failed)
+    assert.are.equal(0, count(errors, "never freed"), errors)
   end)
 end)

@@ -12,6 +12,7 @@ local istype, typeof = ffi.istype, ffi.typeof
 
 local array_ct = typeof "nmpi_array"
 local comm_ct = typeof "nmpi_comm *"
+local group_ct = typeof "nmpi_group *"
 local op_ct = typeof "nmpi_op *"
 local status_ct = typeof "nmpi_status"
 
@@ -148,9 +149,24 @@ local function object(value, ctype, where, argument, expected)
   return value
 end
 
---- A communicator, or nil.
+--- A communicator, or nil. To the core a NULL pointer would mean COMM_WORLD.
 function check.comm(value, where)
-  return (object(value, comm_ct, where, "comm", "a communicator"))
+  if type(value) ~= "nil" and (not istype(comm_ct, value) or value == nil) then
+    mismatch(where, "comm", "a communicator", value)
+  end
+  return value
+end
+
+--- A communicator.
+function check.required_comm(value, where, argument)
+  if not istype(comm_ct, value) or value == nil then mismatch(where, argument, "a communicator", value) end
+  return value
+end
+
+--- A group.
+function check.group(value, where, argument)
+  if not istype(group_ct, value) or value == nil then mismatch(where, argument, "a group", value) end
+  return value
 end
 
 --- An operator, or nil.

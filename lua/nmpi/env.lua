@@ -52,6 +52,7 @@ function env.abort(code, comm)
   check.comm(comm, "abort")
   code = check.optional_int(code, 1, "abort", "code")
   if env.finalized() then os.exit(code % 256 ~= 0 and code or 1, true) end
+  check.status(C.nmpi_comm_rank(comm), "abort")
   C.nmpi_abort(code)
 end
 
@@ -102,6 +103,7 @@ local function start()
     error(("nmpi: the thread level is 'single', 'funneled', 'serialized' or 'multiple', not '%s' "
       .. "(NMPI_THREAD_LEVEL or require('nmpi.rc').thread_level)"):format(tostring(name)), 0)
   end
+  C.nmpi_debug(check.debugging and 1 or 0)
   local status = C.nmpi_init(level)
   if status < 0 then error("nmpi: " .. ffi.string(C.nmpi_error_message()), 0) end
   if status > 0 then error(("nmpi: MPI_Init_thread failed with error %d"):format(status), 0) end

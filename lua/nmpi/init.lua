@@ -3,7 +3,7 @@
 
 local nmpi = { _VERSION = require("nmpi.lib").version }
 
-for _, family in ipairs { "env", "error", "array", "comm", "op", "p2p", "request", "coll" } do
+for _, family in ipairs { "env", "error", "array", "group", "comm", "op", "p2p", "request", "coll" } do
   for name, value in pairs(require("nmpi." .. family)) do nmpi[name] = value end
 end
 

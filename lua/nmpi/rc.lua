@@ -8,6 +8,7 @@ return {
   --- What MPI_Init_thread is asked for: "single", "funneled", "serialized" or "multiple" (default).
   -- NMPI_THREAD_LEVEL overrides it.
   thread_level = "multiple",
-  --- Check every element access of arrays against their bounds (default false). NMPI_DEBUG=1 overrides it.
+  --- Check every element access of arrays against their bounds, and report communicators that
+  -- are never freed (default false). NMPI_DEBUG overrides it.
   debug = false,
 }
