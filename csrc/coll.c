@@ -4,6 +4,7 @@
 
 int nmpi_barrier(const nmpi_comm *comm) {
   TRY(check_comm(&comm));
+  TRY(check_agreement(comm, "barrier", -1, -1, 0));
   return MPI_Barrier(comm->handle);
 }
 
@@ -37,6 +38,7 @@ int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
   } else {
     TRY(message_recv(m, data, "data", false, message_scratch(SLOT_RECV)));
   }
+  TRY(check_agreement(comm, "bcast", root, data->length, data->itemsize));
   int code = MPI_Bcast(m->data, m->count, m->type, root, comm->handle);
   return finish(code, &s, &r, r.elements);
 }
@@ -82,6 +84,7 @@ int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count
   TRY(divide(is_root ? &s : NULL, in_place ? NULL : &r, &count, comm));
   if (in_place) r.type = s.type;
   if (!is_root) s.type = r.type;
+  TRY(check_agreement(comm, "scatter", root, count, (is_root ? senddata : recvdata)->itemsize));
   int code = MPI_Scatter(s.data, s.count, s.type, in_place ? MPI_IN_PLACE : r.data, r.count, r.type,
                          root, comm->handle);
   return finish(code, &s, &r, count);
@@ -117,6 +120,8 @@ int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
     TRY(divide(NULL, &s, &count, comm));
     r.type = s.type;
   }
+  const nmpi_array *data = comm->rank == root ? recvdata : senddata;
+  TRY(check_agreement(comm, "gather", root, count, data->itemsize));
   int code = MPI_Gather(s.data, s.count, s.type, r.data, r.count, r.type, root, comm->handle);
   return finish(code, &s, &r, count * comm->size);
 }
@@ -126,6 +131,7 @@ int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t cou
   message s = {0}, r = {0};
   TRY(check_comm(&comm));
   TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
+  TRY(check_agreement(comm, "allgather", -1, count, recvdata->itemsize));
   int code = MPI_Allgather(s.data, s.count, s.type, r.data, r.count, r.type, comm->handle);
   return finish(code, &s, &r, count * comm->size);
 }
@@ -179,6 +185,7 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
     TRY(check_op(&op, senddata, "senddata"));
   }
   const nmpi_array *data = is_root ? recvdata : senddata;
+  TRY(check_agreement(comm, "reduce", root, data->length, data->itemsize));
   MPI_Op handle = op_handle(op, data->type);
   int code;
   int64_t from = 0;
@@ -196,6 +203,7 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
   message s, r;
   TRY(check_comm(&comm));
   TRY(reduction_build(&s, &r, senddata, recvdata, &op));
+  TRY(check_agreement(comm, "allreduce", -1, recvdata->length, recvdata->itemsize));
   MPI_Op handle = op_handle(op, recvdata->type);
   int code;
   int64_t from = 0;

@@ -101,6 +101,7 @@ static int adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
 int nmpi_comm_dup(const nmpi_comm *comm, nmpi_comm **made) {
   MPI_Comm handle;
   TRY(check_comm(&comm));
+  TRY(check_agreement(comm, "dup", -1, -1, 0));
   TRY(MPI_Comm_dup(comm->handle, &handle));
   return adopt(handle, "dup", made);
 }
@@ -111,6 +112,7 @@ int nmpi_comm_split(const nmpi_comm *comm, int color, int key, nmpi_comm **made)
   if (color < 0 && color != MPI_UNDEFINED) {
     return fail("color", "expected 0 or more, or UNDEFINED, got %d", color);
   }
+  TRY(check_agreement(comm, "split", -1, -1, 0));
   TRY(MPI_Comm_split(comm->handle, color, key, &handle));
   return adopt(handle, "split", made);
 }
@@ -118,6 +120,7 @@ int nmpi_comm_split(const nmpi_comm *comm, int color, int key, nmpi_comm **made)
 int nmpi_comm_split_shared(const nmpi_comm *comm, int key, nmpi_comm **made) {
   MPI_Comm handle;
   TRY(check_comm(&comm));
+  TRY(check_agreement(comm, "split_type", -1, -1, 0));
   TRY(MPI_Comm_split_type(comm->handle, MPI_COMM_TYPE_SHARED, key, MPI_INFO_NULL, &handle));
   return adopt(handle, "split_type", made);
 }
@@ -142,6 +145,7 @@ int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm *
   MPI_Comm handle;
   TRY(check_comm(&comm));
   TRY(check_part(comm, group));
+  TRY(check_agreement(comm, "create", -1, -1, 0));
   TRY(MPI_Comm_create(comm->handle, group->handle, &handle));
   return adopt(handle, "create", made);
 }

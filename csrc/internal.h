@@ -133,6 +133,10 @@ int check_send_tag(int tag, const char *argument);
 int check_recv_tag(int tag, const char *argument);
 /* The two sides of a scatter or gather in one process: the same dtype; char and int8 are one to LuaJIT. */
 int check_same_dtype(const nmpi_array *send, const nmpi_array *recv);
+/* Where debugging, a collective call: fails on every rank unless all ranks call the same routine with the same root
+ * (-1: it has none), elements for each rank (-1: this rank does not count them) and bytes in each element. */
+int check_agreement(const nmpi_comm *comm, const char *routine, int root, int64_t elements,
+                    int64_t itemsize);
 /* The two sides of a reduction: the same dtype and size. */
 int check_same(const nmpi_array *send, const nmpi_array *recv);
 

@@ -244,7 +244,8 @@ int nmpi_abort(int code);
  * must be told so, even of 0. */
 void nmpi_exit_status(int status);
 
-/* Switches debugging on or off: what was never freed is reported where MPI is finalised. */
+/* Switches the checks of debugging on or off: collective routines first compare what the ranks call, for which all
+ * ranks of a communicator must have them on; and what was never freed is reported where MPI is finalised. */
 void nmpi_debug(int on);
 
 /* MPI_Wtime and MPI_Wtick, in seconds. */

@@ -503,4 +503,75 @@ describe("NMPI_DEBUG=1", function()
     assert.are.equal(3, failed)
     assert.are.equal(0, count(errors, "never freed"), errors)
   end)
+
+  it("tells every rank where the ranks do not agree on a collective", function()
+    local source = [[
+      local mpi = require "nmpi"
+      local rank, size = mpi.rank(), mpi.size()
+      local comm, pair = mpi.COMM_WORLD:dup(), mpi.COMM_WORLD:split(rank < 2 and 1 or 2)
+      local odd = rank == 1
+      local function refuses(call, text)
+        for _ = 1, 2 do
+          local fine, message = pcall(call)
+          assert(not fine and message:find(text, 1, true), message)
+        end
+      end
+      for _, c in ipairs { mpi.COMM_WORLD, comm, rank < 2 and pair or nil } do
+        local n = odd and 5 or 6
+        refuses(function() mpi.bcast(mpi.zeros(n), 0, c) end, "nmpi.bcast: the ranks do not agree: here bcast of " .. n
+          .. " elements of 8 bytes with root 0; another rank differs in the number of elements")
+        refuses(function() mpi.bcast(mpi.zeros(4), odd and 1 or 0, c) end, "differs in the root")
+        refuses(function() mpi.bcast(mpi.zeros(4, odd and "float" or "int16"), 0, c) end, "the size of elements")
+        refuses(function() if odd then mpi.barrier(c) else mpi.bcast(mpi.zeros(4), 0, c) end end, "in the routine")
+        refuses(function() mpi.reduce(mpi.zeros(n), mpi.zeros(n), nil, 1, c) end, "the number of elements")
+        refuses(function() mpi.allreduce(mpi.zeros(n), mpi.zeros(n), nil, c) end, "the number of elements")
+        refuses(function() if odd then mpi.allreduce(1, nil, c) else mpi.reduce(1, mpi.zeros(1), nil, 0, c) end end,
+          "differs in the routine")
+        local m = (c or mpi.COMM_WORLD):size()
+        refuses(function() mpi.scatter(mpi.zeros(m * n), mpi.zeros(n), nil, 0, c) end, "the number of elements")
+        refuses(function() mpi.gather(mpi.zeros(6), mpi.zeros(6 * m), n, 0, c) end, "the number of elements")
+        refuses(function() mpi.allgather(mpi.zeros(n), mpi.zeros(n * m), nil, c) end, "the number of elements")
+        refuses(function() if odd then c:dup() else c:split(0) end end, "differs in the routine")
+        refuses(function() if odd then c:split_type "shared" else c:create(c:group()) end end, "in the routine")
+      end
+      comm:free()
+      pair:free()
+      io.write "fine\n"
+    ]]
+    for _, n in ipairs { 2, 3 } do
+      local code, out, err = run("nmpi", n, source, DEBUG)
+      assert.are.equal(("fine\n"):rep(n), out, err)
+      assert.are.equal(0, code, err)
+    end
+  end)
+
+  it("accuses nobody of what is right", function()
+    local code, out, err = run("nmpi", 3, [[
+      local mpi = require "nmpi"
+      local rank, size = mpi.rank(), mpi.size()
+      local part = mpi.COMM_WORLD:split(rank == 0 and 1 or 2)
+      for _, comm in ipairs { mpi.COMM_WORLD, mpi.COMM_SELF, part } do
+        local root, rank, size = comm:size() - 1, comm:rank(), comm:size()
+        local a, b = mpi.zeros(4):fill(1), mpi.zeros { 2, 2 }
+        local status = mpi.bcast(rank == root and mpi.zeros { 2, 3 } or mpi.zeros(12):slice { 0, 12, 2 }, root, comm)
+          + mpi.bcast(rank == root and mpi.zeros(0) or mpi.zeros(0, "int8"), root, comm)
+          + mpi.reduce(a, rank == root and b or nil, nil, root, comm)
+          + mpi.reduce(rank == root and mpi.IN_PLACE or a, rank == root and b or nil, nil, root, comm)
+          + mpi.reduce(7, rank == root and mpi.zeros(1) or nil, mpi.MAX, root, comm)
+          + mpi.allreduce(a, b, nil, comm) + mpi.allreduce(mpi.IN_PLACE, b, nil, comm) + mpi.barrier(comm)
+          + mpi.allreduce(1, nil, comm)
+          + mpi.scatter(rank == root and mpi.zeros(3 * size) or nil, mpi.zeros(4), 3, root, comm)
+          + mpi.scatter(rank == root and a:slice { 0, 0 } or nil, mpi.zeros(0), nil, root, comm)
+          + mpi.gather(mpi.zeros(3), rank == root and mpi.zeros { size, 3 } or nil, nil, root, comm)
+          + mpi.gather(rank == root and mpi.IN_PLACE or mpi.zeros(3), mpi.zeros { size, 3 }, nil, root, comm)
+          + mpi.allgather(mpi.zeros(2), mpi.zeros(2 * size), nil, comm)
+          + mpi.allgather(mpi.IN_PLACE, mpi.zeros(2 * size), nil, comm)
+        assert(status == 0)
+      end
+      part:free()
+      io.write "fine\n"
+    ]], DEBUG)
+    assert.are.equal("fine\nfine\nfine\n", out, err)
+    assert.are.same({ 0, "" }, { code, err })
+  end)
 end)

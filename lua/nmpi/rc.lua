@@ -8,7 +8,7 @@ return {
   --- What MPI_Init_thread is asked for: "single", "funneled", "serialized" or "multiple" (default).
   -- NMPI_THREAD_LEVEL overrides it.
   thread_level = "multiple",
-  --- Check every element access of arrays against their bounds, and report communicators that
-  -- are never freed (default false). NMPI_DEBUG overrides it.
+  --- Check every element access of arrays against their bounds, compare what the ranks call, and report communicators
+  -- that are never freed (default false). The same on every rank. NMPI_DEBUG overrides it.
   debug = false,
 }
