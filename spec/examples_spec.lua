@@ -43,6 +43,17 @@ local function check_pi_run(out, n, n_intervals, n_times)
   return lines
 end
 
+-- The grid is as near to a square as can be: its columns are the larger factor.
+local function check_split(block)
+  return function(out, n)
+    local rows = n == 4 and 2 or 1
+    local height, width = block * rows, block * n / rows
+    local sum = width * height * (height - 1) / 2 + height * width * (width - 1)
+    local line = "%d x %d processes, a matrix of %d x %d: sum %d, 0 sums wrong\n"
+    assert.equal(line:format(rows, n / rows, height, width, sum), out)
+  end
+end
+
 -- For each file a list of runs: arguments, seconds allowed, the ranks for each program (1 to 4 unless given) and a
 -- function that checks the output.
 local expectations = {
@@ -62,6 +73,10 @@ local expectations = {
       assert.equal(3, #lines)
       assert.is_true(tonumber(lines[3]:match "^JIT speed%-up: (%S+)$") > 0, lines[3])
     end },
+  },
+  ["06_split.lua"] = {
+    { timeout = 60, check = check_split(100) },
+    { timeout = 60, args = { "7" }, nmpi = { 4 }, luajit = { 3 }, check = check_split(7) },
   },
 }
 
