@@ -43,6 +43,37 @@ local function check_pi_run(out, n, n_intervals, n_times)
   return lines
 end
 
+local function check_exchange(out, n)
+  local lines = lines_of(out)
+  assert.equal(2, #lines)
+  assert.matches(("^%d ranks, 40 exchanges of 10000 doubles: %%d+%%.%%d+ s$"):format(n), lines[1])
+  assert.equal(("rank 0 sent 20000 ... 29999 to rank %d and received %d ... %d"):format(n - 1, 19999 + n, 29998 + n),
+    lines[2])
+end
+
+local function check_consensus(out, n)
+  local lines, people = lines_of(out), 50 * n
+  assert.equal(2, #lines)
+  assert.matches(("^%d ranks, %d people, 40 rounds: %%d+%%.%%d+ s$"):format(n, people), lines[1])
+  local sum, total = 0, 0
+  for i = 0, people - 1 do
+    for j = 0, people - 1 do
+      sum, total = sum + i * (1 + i * j % 7), total + 1 + i * j % 7
+    end
+  end
+  local found, expected = lines[2]:match "^consensus (%S+), expected (%S+)$"
+  assert.truthy(found, lines[2])
+  assert.near(sum / total, tonumber(found), 1e-8)
+  assert.near(sum / total, tonumber(expected), 1e-8)
+end
+
+local function check_halo(out, n)
+  local lines, grid = lines_of(out), ({ "1 x 1", "1 x 2", "1 x 3", "2 x 2", nil, "2 x 3" })[n]
+  assert.equal(2, #lines)
+  assert.matches(("^%s ranks, sendrecv: %%d+%%.%%d+ s an exchange$"):format(grid), lines[1])
+  assert.matches(("^%s ranks, isend, irecv, waitall: %%d+%%.%%d+ s an exchange$"):format(grid), lines[2])
+end
+
 -- The grid is as near to a square as can be: its columns are the larger factor.
 local function check_split(block)
   return function(out, n)
@@ -73,6 +104,15 @@ local expectations = {
       assert.equal(3, #lines)
       assert.is_true(tonumber(lines[3]:match "^JIT speed%-up: (%S+)$") > 0, lines[3])
     end },
+  },
+  ["03_exchange.lua"] = {
+    { timeout = 60, luajit = { 2 }, check = check_exchange },
+  },
+  ["04_scatter_gather.lua"] = {
+    { timeout = 60, luajit = { 2 }, check = check_consensus },
+  },
+  ["05_halo.lua"] = {
+    { timeout = 60, nmpi = { 1, 2, 3, 4, 6 }, luajit = { 2 }, check = check_halo },
   },
   ["06_split.lua"] = {
     { timeout = 60, check = check_split(100) },
