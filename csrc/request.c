@@ -527,11 +527,31 @@ static void list_end(list *l) {
   }
 }
 
+/* MPI_Waitall, which may return as soon as one operation has failed; this waits for the others too. Open MPI 4.1's
+ * waits for ever where one has failed before the call (under MPI_THREAD_MULTIPLE), and a loop is no slower there. */
+static int list_wait(const list *l) {
+  int code = MPI_SUCCESS;
+#ifdef OPEN_MPI
+  for (int k = 0; k < l->active; k++) l->statuses[k].MPI_ERROR = MPI_ERR_PENDING;
+#else
+  code = MPI_Waitall(l->active, l->handles, l->statuses);
+  if (code != MPI_ERR_IN_STATUS) return code;
+#endif
+  for (int k = 0; k < l->active; k++) {
+    if (l->statuses[k].MPI_ERROR == MPI_ERR_PENDING) {
+      int own = MPI_Wait(&l->handles[k], &l->statuses[k]);
+      l->statuses[k].MPI_ERROR = own;
+    }
+    if (l->statuses[k].MPI_ERROR != MPI_SUCCESS) code = MPI_ERR_IN_STATUS;
+  }
+  return code;
+}
+
 int nmpi_waitall(nmpi_array *requests) {
   list l;
   TRY(list_build(&l, requests));
   if (l.active == 0) return NMPI_SUCCESS;
-  int code = list_finish_all(&l, MPI_Waitall(l.active, l.handles, l.statuses));
+  int code = list_finish_all(&l, list_wait(&l));
   list_end(&l);
   return code;
 }

@@ -477,6 +477,24 @@ describe("statuses", function()
     assert.matches("[Tt]runcate", mpi.error_string(status))
   end)
 
+  it("of waitall tell of a failure, and all requests have completed", function()
+    local right, left = (rank + 1) % size, (rank - 1) % size
+    local found, expected = {}, {}
+    for round = 1, 20 do
+      local short, long = mpi.zeros(1), mpi.zeros(3)
+      local _, first = mpi.irecv(short, left, 1)
+      local _, second = mpi.irecv(long, left, 2)
+      local requests = round % 4 < 2 and { first, second } or { second, first }
+      mpi.send(a, right, 1)
+      mpi.send(a, right, 2)
+      if round % 2 == 0 then mpi.barrier() end
+      local status = mpi.waitall(requests)
+      found[round] = { mpi.error_class(status), requests[1], requests[2], long[0], long[1], long[2] }
+      expected[round] = { mpi.ERR_TRUNCATE, mpi.REQUEST_NULL, mpi.REQUEST_NULL, 1, 2, 3 }
+    end
+    assert.same(expected, found)
+  end)
+
   it("that are none are explained as such", function()
     for _, status in ipairs { -1, -77, -2 ^ 31 } do
       assert.equal(status .. " is not an error code of this MPI", mpi.error_string(status))

@@ -282,7 +282,7 @@ function request.startall(requests)
   return (status(C.nmpi_startall(container(requests, "startall")), "startall"))
 end
 
---- Waits until all requests have completed (MPI_Waitall).
+--- Waits until all requests have completed, also where some fail (MPI_Waitall).
 -- @param requests a list, or an array from `mpi.requests`
 -- @treturn int status: the error code of the first one that failed
 function request.waitall(requests)
