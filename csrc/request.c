@@ -27,7 +27,7 @@ enum state {
   ACTIVE,
   INACTIVE,  /* a persistent request that has not been started, or has completed */
   MESSAGE,   /* what a matched probe found */
-  ABANDONED, /* completed or cancelled by force */
+  ABANDONED, /* freed, or completed or cancelled by force: counts as null */
 };
 
 typedef struct request {
@@ -179,7 +179,8 @@ static int find(double number, const char *argument, request **found) {
     return fail(argument, "expected a request, got %.17g, which is none", number);
   }
   request *r = &p->requests[slot];
-  if (generation == r->generation && r->state != FREE) *found = r;
+  bool live = r->state != FREE && r->state != ABANDONED;
+  if (generation == r->generation && live) *found = r;
   return NMPI_SUCCESS;
 }
 
@@ -807,8 +808,12 @@ void request_finalize(void) {
   for (int i = 0; i < pool_count; i++) {
     for (int slot = 0; slot < pools[i]->count; slot++) {
       request *r = &pools[i]->requests[slot];
-      if (r->state == INACTIVE) MPI_Request_free(&r->handle);
-      if (r->state == FREE || r->state == INACTIVE) continue;
+      if (r->state == FREE) continue;
+      if (r->state == INACTIVE) {
+        MPI_Request_free(&r->handle);
+        r->state = ABANDONED;
+        continue;
+      }
       if (pending++ < REPORTED) report(r);
       if (r->state == ACTIVE && !settle(r, 0)) MPI_Request_free(&r->handle);
       r->state = ABANDONED;

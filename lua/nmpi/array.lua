@@ -761,7 +761,7 @@ end
 -- @treturn string
 -- @function array:tostring
 function methods.tostring(a)
-  if not istype(array_ct, a) then check_self(a, "array:tostring") end
+  if not istype(array_ct, a) or a == nil then check_self(a, "array:tostring") end
   if a.dtype ~= "char" then return tostring(a) end
   local copy = a:is_contiguous() and a or a:copy()
   return ffi.string(copy.p.ch, copy.length)
@@ -789,11 +789,12 @@ ffi.metatype(array_ct, {
   __index = get_index,
   __newindex = set_index,
   __len = function(a)
-    pointer(a, "#array")
+    check_self(a, "#array")
     if a.ndim == 0 then raise("array", "an array of 0 dimensions has no length") end
     return (tonumber(a.extent[0]))
   end,
   __tostring = function(a)
+    if a == nil then return "nmpi array (NULL)" end
     if a.type == C.NMPI_NONE then
       return band(a.flags, C.NMPI_IN_PLACE) ~= 0 and "nmpi.IN_PLACE" or "nmpi array (freed)"
     end

@@ -48,6 +48,7 @@ local function examine(ctype)
   if printed:match "^enum " then
     return by_name[ffi.cast(ctype, -1) < 0 and "int32" or "uint32"]
   end
+  if printed == "struct nmpi_array" then return nil end -- a copy of one would not be counted
   if not printed:match "^struct [^*&[]*$" and not printed:match "^union [^*&[]*$" then return nil end
   local sized, size = pcall(ffi.sizeof, ctype)
   if not sized or not size or size == 0 then return nil end

@@ -46,7 +46,7 @@ end
 local status_ct = ffi.metatype("nmpi_status", {
   __index = {
     count = function(info, dtype)
-      if type(info) == "nil" then check.mismatch("status:count", "self", "an mpi.status()", info) end
+      if type(info) == "nil" or info == nil then check.mismatch("status:count", "self", "an mpi.status()", info) end
       status_info(info, "status:count")
       if dtype ~= nil then return count_of(info, dtype) end
       if info.elements < 0 then

@@ -326,7 +326,9 @@ end
 
 local indices, indices_room = ffi.new("int[?]", 16), 16
 
-local function reserve_indices(n)
+local function reserve_indices(array, where)
+  if array == nil then check.mismatch(where, "requests", "a list or mpi.requests(n)", array) end
+  local n = tonumber(array.length)
   if n <= indices_room then return end
   indices_room = 2 * n
   indices = ffi.new("int[?]", indices_room)
@@ -346,7 +348,7 @@ end
 -- @treturn[opt] table a list of their indices; nil if none was active
 function request.waitsome(requests)
   local array = container(requests, "waitsome")
-  reserve_indices(tonumber(array.length))
+  reserve_indices(array, "waitsome")
   local code = C.nmpi_waitsome(array, count, indices)
   completed(requests)
   return status(code, "waitsome"), indices_in(requests)
@@ -358,7 +360,7 @@ end
 -- @treturn[opt] table a list of their indices, which may be empty; nil if none was active
 function request.testsome(requests)
   local array = container(requests, "testsome")
-  reserve_indices(tonumber(array.length))
+  reserve_indices(array, "testsome")
   local code = C.nmpi_testsome(array, count, indices)
   completed(requests)
   return status(code, "testsome"), indices_in(requests)
