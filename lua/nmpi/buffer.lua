@@ -300,15 +300,15 @@ function buffer.recv(value, where, argument)
 end
 
 --- What must be kept alive while MPI goes on using the memory of a value that `send` or `recv` has accepted: nil for
--- an array with storage of its own, which the core counts.
-function buffer.keep(value)
+-- an array with storage of its own, which the core counts. `array` is what they made of it.
+function buffer.keep(value, array)
   if type(value) == "nil" then return nil end
   if istype(array_ct, value) then
     if band(value.flags, FOREIGN) == 0 then return nil end
     return anchors[value]
   end
   local known = type(value) ~= "string" and kind_of(value)
-  if known and known.resolver then return { value, (known.resolver(value)) } end
+  if known and known.resolver then return anchors[array] end -- its resolver may return other memory the next time
   return value
 end
 

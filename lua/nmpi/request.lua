@@ -42,9 +42,9 @@ local anchors, last_anchor = {}, -1
 -- When the Lua state closes, its memory goes, and no operation may be left on it.
 lib.guard = ffi.gc(ffi.new "char[1]", C.nmpi_request_abandon)
 
-local function anchor(r, data)
+local function anchor(r, data, array)
   local slot = C.nmpi_request_slot(r)
-  anchors[slot] = keep(data)
+  anchors[slot] = keep(data, array)
   if slot > last_anchor then last_anchor = slot end
 end
 
@@ -60,7 +60,7 @@ end
 local function posted(code, where, data, array)
   if code ~= SUCCESS then return status(code, where), REQUEST_NULL end
   local r = number[0]
-  if array.owner == nil then anchor(r, data) end
+  if array.owner == nil then anchor(r, data, array) end
   if debugging then C.nmpi_request_note(r, check.place()) end
   return SUCCESS, r
 end
