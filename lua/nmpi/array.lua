@@ -446,6 +446,7 @@ end
 function arrays.array(values, dtype, order)
   local fortran = is_fortran(order, "array")
   if istype(array_ct, values) then
+    if values == nil then mismatch("array", "values", "a list, a number, a string or an array", values) end
     pointer(values, "array")
     local a = new(values.shape, dtype or description_of(values).name, order, 0, "array")
     status(C.nmpi_array_assign(a, values), "array")
@@ -675,6 +676,7 @@ end
 -- @treturn array a view where strides can do it, else a copy
 -- @function array:flatten
 function methods.flatten(a)
+  check_self(a, "array:flatten")
   return a:reshape(-1)
 end
 
