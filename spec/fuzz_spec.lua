@@ -1,0 +1,347 @@
+-- SPDX-License-Identifier: MIT
+-- Random arguments for every routine and method: each call returns or raises a Lua error. Of what a script may pass
+-- only this is left out: pointers that lie about what they point to, indices of elements out of bounds (checked under
+-- NMPI_DEBUG only), what would use up the machine's memory, and receives and probes of what nobody sends.
+
+local ffi = require "ffi"
+local mpi = require "nmpi"
+require "spec.support.data" -- declares structs
+
+local SELF = mpi.COMM_SELF
+-- NMPI_TEST_ROUNDS=100 is for long runs by hand.
+local ROUNDS = (tonumber(os.getenv "NMPI_TEST_ROUNDS") or 1) * (jit.status() and 1 or 0.3)
+local rank = mpi.rank()
+
+-- ---- chance ----
+
+local state = 0
+
+-- A whole number from 1 to n, the same on every machine.
+local function draw(n)
+  state = (state * 16807) % 2147483647
+  return math.floor(state / 2147483647 * n) + 1
+end
+
+local function seed(k)
+  state = (k * 7919 + 17) % 2147483646 + 1
+  for _ = 1, 5 do draw(1) end
+end
+
+local function pick(list)
+  return list[draw(#list)]
+end
+
+-- ---- values: each entry makes one, so that what a call frees or completes is not used by the next ----
+
+local function ignore() end
+
+local function freed()
+  local a = mpi.zeros(3)
+  a:free()
+  return a
+end
+
+local unnamed = ffi.new "struct { int x; double y[2]; }"
+local readonly = ffi.new("const double[4]", 1)
+
+local numbers = {
+  0, 1, 2, 3, -1, -2, 4, 7, 8, 9, 100, 0.5, -0.5, 1e-300, 0 / 0, 1 / 0, -1 / 0, 2 ^ 31, 2 ^ 31 - 1, -2 ^ 31,
+  -2 ^ 31 - 1, 2 ^ 32, 2 ^ 53, -2 ^ 53, 2 ^ 63, 2 ^ 64, 1e308, -1e308, mpi.ANY_SOURCE,
+  mpi.PROC_NULL, mpi.TAG_UB, mpi.TAG_UB + 1,
+}
+
+local plain = {
+  function() return nil end,
+  function() return true end,
+  function() return false end,
+  function() return pick { "", "double", "int32", "x", "struct nmpi_spec_colour", "F", "C", "nmpi_array", "int[3]",
+    "void", "\0", ("x"):rep(3000), "%s%d%n" } end,
+  function() return pick { {}, { 1 }, { 2, 3 }, { -1 }, { 1, 2, 3, 4, 5, 6, 7, 8, 9 }, { "x" }, { {} }, { 0, 4, 2 },
+    { nil, nil, -1 }, { 0 / 0 }, { 2 ^ 62, 2 ^ 62 }, { 1, nil, 3 }, { x = 1 }, { { 1, 2 }, { 3, 4 } }, { 0 } } end,
+  function() return setmetatable({}, { __index = function() error "index" end, __newindex = error }) end,
+  function() return ignore end,
+  function() return print end,
+  function() return coroutine.create(ignore) end,
+  function() return io.stdout end,
+  function() return mpi end,
+}
+
+local cdata = {
+  function() return ffi.cast("nmpi_array *", nil) end,
+  function() return ffi.cast("nmpi_status *", nil) end,
+  function() return ffi.cast("nmpi_comm *", nil) end,
+  function() return ffi.cast("nmpi_op *", nil) end,
+  function() return ffi.cast("void *", nil) end,
+  function() return ffi.cast("double *", nil) end,
+  function() return ffi.new "nmpi_array" end,
+  function() return ffi.new "nmpi_array[2]" end,
+  function() return ffi.new "nmpi_array *[2]" end,
+  function() return ffi.new "nmpi_status[2]" end,
+  function() return mpi.status() end,
+  function() return 1LL end,
+  function() return -1LL end,
+  function() return 0x7fffffffffffffffLL end,
+  function() return 0xffffffffffffffffULL end,
+  function() return ffi.new("complex", 1, 2) end,
+  function() return ffi.new "struct nmpi_spec_colour" end,
+  function() return ffi.new("struct nmpi_spec_particle[3]") end,
+  function() return unnamed end,
+  function() return unnamed.y end,
+  function() return ffi.C.memcmp end,
+  function() return pick { ffi.typeof "double", ffi.typeof "nmpi_array", ffi.typeof "int[?]", ffi.typeof "struct {}",
+    ffi.typeof "void *", ffi.typeof "nmpi_status", ffi.typeof "double[4]", ffi.typeof "struct nmpi_spec_colour" } end,
+  function() return pick { SELF, mpi.COMM_WORLD } end,
+  function() return pick { mpi.SUM, mpi.MAXLOC, mpi.BAND, mpi.LAND, mpi.MAX } end,
+  function() return mpi.IN_PLACE end,
+}
+
+local dtypes = { "int8", "uint16", "int32", "int64", "uint64", "float", "double", "complex double", "bool", "char",
+  "double_int", "struct nmpi_spec_colour" }
+
+local arrays = {
+  freed,
+  function() return mpi.zeros(4) end,
+  function() return mpi.zeros(pick { 0, 1, 4, 100 }, pick(dtypes)) end,
+  function() return mpi.zeros({ 2, 3 }, pick(dtypes), pick { "C", "F" }) end,
+  function() return mpi.zeros {} end,
+  function() return mpi.zeros({ 1, 2, 1, 2, 1, 2, 1, 2 }, pick(dtypes)) end,
+  function() return mpi.zeros { 3, 0, 2 } end,
+  function() return mpi.zeros(8):slice { nil, nil, pick { -1, 2, -3 } } end,
+  function() return mpi.zeros({ 3, 4 }, pick(dtypes)):transpose() end,
+  function() return mpi.zeros(4, "int64") end,
+  function() return mpi.wrap(readonly) end,
+  function() return mpi.wrap(ffi.new "double[4]", { 4, 4 }, "double", { 0, 1 }) end,
+  function() return ffi.new "double[4]" end,
+  function() return ffi.new("int[?]", pick { 0, 3 }) end,
+  function() return ffi.new("int64_t[?]", 4) end,
+  function() return readonly end,
+  function() return mpi.requests(3) end,
+  function() return ffi.cast("nmpi_array *", mpi.IN_PLACE) end,
+}
+
+-- What still has to be completed after a call.
+local pending
+
+local function begin(code, r)
+  if code == mpi.SUCCESS and type(r) == "number" then pending[#pending + 1] = r end
+  return r
+end
+
+local requests = {
+  function() return mpi.REQUEST_NULL end,
+  function() return begin(mpi.isend(mpi.zeros(3), mpi.PROC_NULL, 0, SELF)) end,
+  function() return begin(mpi.send_init(mpi.zeros(3), mpi.PROC_NULL, 0, SELF)) end,
+  function() return begin(mpi.recv_init(mpi.zeros(8):slice { nil, nil, 2 }, mpi.PROC_NULL, 0, SELF)) end,
+  function()
+    local r = begin(mpi.isend(mpi.zeros(3), mpi.PROC_NULL, 0, SELF))
+    mpi.wait(r)
+    return r
+  end,
+  function() return draw(2 ^ 30) * 2 ^ draw(22) + draw(3) - 2 end, -- made up
+  function() return 2 ^ 20 * draw(1000) + draw(70) - 1 end,
+  function() return ffi.cast("int64_t", begin(mpi.irecv(ffi.new "double[3]", mpi.PROC_NULL, 0, SELF))) end,
+  function() return 2 ^ 45 * draw(300) + 2 ^ 20 end, -- of another thread
+}
+
+local function request_list()
+  local list = {}
+  for k = 1, draw(5) - 1 do list[k] = pick(requests)() end
+  if draw(2) == 1 then return list end
+  local array = mpi.requests(#list)
+  for k = 1, #list do array[k - 1] = list[k] end
+  if draw(4) == 1 then return mpi.wrap(array) end
+  return array
+end
+
+local function any()
+  local kind = draw(16)
+  if kind <= 4 then return pick(numbers) end
+  if kind <= 6 then return pick(plain)() end
+  if kind <= 8 then return pick(cdata)() end
+  if kind <= 13 then return pick(arrays)() end
+  if kind == 14 then return request_list() end
+  return pick(requests)()
+end
+
+-- ---- what fits ----
+
+-- An argument of each kind is mostly of that kind, so that a call gets past the first check.
+local function mostly(make)
+  return function()
+    if draw(4) == 1 then return any() end
+    return make()
+  end
+end
+
+local data = mostly(function() return pick(arrays)() end)
+local peer = mostly(function() return pick { 0, mpi.PROC_NULL } end)
+local nobody = function() return mpi.PROC_NULL end
+local tag = mostly(function() return pick { 0, 1, 5 } end)
+local root = mostly(function() return 0 end)
+local count = mostly(function() return pick { 0, 1, 3, 4 } end)
+local self = function() return SELF end
+local info = mostly(function() return draw(2) == 1 and mpi.status() or nil end)
+local op = mostly(function() return pick { mpi.SUM, mpi.MAX, mpi.BAND, mpi.MAXLOC } end)
+local request = mostly(function() return pick(requests)() end)
+local list = mostly(request_list)
+local dtype = mostly(function() return pick(dtypes) end)
+local order = mostly(function() return pick { "C", "F" } end)
+local shape = mostly(function()
+  return pick { 0, 3, 4, { 2, 2 }, { -1 }, { 4, 1 }, { 1, -1, 1 }, {}, { 2, 3 }, 2 ^ 60, { 2 ^ 40, 2 ^ 40 } }
+end)
+local range = mostly(function()
+  return pick { 0, -1, 1, { 1 }, { 0, 2 }, { nil, nil, -1 }, { 3, 0, -2 }, { 0, 0 }, { -1, 0, -1 }, {}, { 0, 9 } }
+end)
+local whole = mostly(function() return draw(5) - 2 end)
+local array = function() return pick(arrays)() end
+
+-- Sizes that would be granted, and touched: the machine's memory is not under test.
+local function modest(value)
+  if type(value) == "number" then return not (value > 1e5 and value < 2 ^ 50) end
+  if type(value) ~= "table" then return true end
+  local product, ok = 1, true
+  for _, extent in pairs(value) do
+    ok = ok and modest(extent)
+    if type(extent) == "number" and extent > 0 then product = product * extent end
+  end
+  return ok and modest(product)
+end
+
+local function small(make)
+  return function()
+    local value = make()
+    return modest(value) and value or 3
+  end
+end
+
+-- Arguments by routine. Communicators are COMM_SELF, or what any() brings; receives come from nobody.
+local routines = {
+  rank = { any }, size = { any }, error_string = { any }, error_class = { any }, query_thread = { any }, info = { any },
+  initialized = { any }, finalized = { any }, wtime = { any }, wtick = { any },
+  zeros = { small(shape), dtype, order }, empty = { small(shape), dtype, order }, array = { small(any), dtype, order },
+  wrap = { array, small(shape), dtype, range }, requests = { small(whole) }, status = { any },
+  send = { data, nobody, tag, self }, ssend = { data, nobody, tag, self }, rsend = { data, nobody, tag, self },
+  bsend = { data, peer, nobody, self }, recv = { data, nobody, tag, self, info },
+  sendrecv = { data, nobody, data, nobody, tag, tag, self, info },
+  sendrecv_replace = { data, nobody, nobody, tag, tag, self, info },
+  probe = { nobody, tag, self, info }, iprobe = { peer, tag, self, info }, mprobe = { nobody, tag, self, info },
+  improbe = { peer, tag, self, info }, mrecv = { data, request, info }, imrecv = { data, request },
+  isend = { data, nobody, tag, self }, issend = { data, nobody, tag, self }, irsend = { data, nobody, tag, self },
+  ibsend = { data, nobody, tag, self }, irecv = { data, nobody, tag, self },
+  send_init = { data, nobody, tag, self }, recv_init = { data, nobody, tag, self },
+  start = { request }, startall = { list }, request_free = { request }, cancel = { request },
+  wait = { request, info }, test = { request, info }, waitall = { list }, testall = { list },
+  waitany = { list, info }, testany = { list, info }, waitsome = { list }, testsome = { list },
+  barrier = { self }, bcast = { data, root, self }, scatter = { data, data, count, root, self },
+  gather = { data, data, count, root, self }, allgather = { data, data, count, self },
+  reduce = { data, data, op, root, self }, allreduce = { data, data, op, self },
+  buffer_attach = { small(whole) }, buffer_detach = { any },
+}
+-- What ends the program, and what changes what an array is for the calls that follow.
+local excluded = { abort = true, finalize = true, register_buffer = true }
+
+local methods = {
+  slice = { range, range, range, range }, row = { whole }, col = { whole }, transpose = {}, reshape = { shape },
+  flatten = {}, copy = { order }, fill = { any }, assign = { any }, totable = {}, tostring = {},
+  is_contiguous = { order }, free = {},
+}
+
+-- ---- calls ----
+
+-- What a failure was about: written down before the call, since a crash leaves nothing else.
+local trace = os.getenv "NMPI_TEST_TRACE"
+
+local function show(v)
+  local ok, text = pcall(tostring, v)
+  return ok and (text:gsub("%s+", " "):sub(1, 60)) or type(v)
+end
+
+local function note(name, arguments, n)
+  if not trace then return end
+  local words = {}
+  for i = 1, n do words[i] = show(arguments[i]) end
+  local file = assert(io.open(trace .. rank, "w"))
+  file:write(name, "(", table.concat(words, ", "), ")\n")
+  file:close()
+end
+
+local function finish()
+  for _, r in ipairs(pending) do
+    -- Active ones come from or go to nobody: they complete.
+    pcall(mpi.mrecv, mpi.zeros(1), r)
+    pcall(mpi.wait, r)
+    pcall(mpi.request_free, r)
+  end
+  pending = {}
+end
+
+local function check(name, ok, message)
+  if ok then return end
+  -- Raised by nmpi, FFI or LuaJIT: a string. What another one's metamethod raises is no concern of ours.
+  assert(type(message) == "string", name .. " raised a " .. type(message))
+  assert(not message:find "attempt to", name .. " raised: " .. message)
+end
+
+local function call(name, f, makers, first)
+  local arguments, n = { first }, first ~= nil and 1 or 0
+  for k = 1, #makers do arguments[n + k] = makers[k]() end
+  n = n + #makers
+  -- At times too few or too many.
+  local chance = draw(12)
+  if chance == 1 and n > 0 and not makers[n] then n = n - 1 end
+  if chance == 2 then
+    n = n + 1
+    arguments[n] = any()
+  end
+  note(name, arguments, n)
+  local results = { pcall(f, unpack(arguments, 1, n)) }
+  check(name, results[1], results[2])
+  -- Requests and messages that it has made.
+  begin(results[2], results[3])
+  begin(results[2], results[4])
+end
+
+describe("no call crashes, whatever its arguments:", function()
+  before_each(function() pending = {} end)
+
+  it("every routine is called", function()
+    for name, f in pairs(mpi) do
+      if type(f) == "function" then
+        assert(routines[name] or excluded[name], name .. " is not among the routines that are called")
+      end
+    end
+  end)
+
+  local names = {}
+  for name in pairs(routines) do names[#names + 1] = name end
+  table.sort(names)
+
+  it("routines", function()
+    for round = 1, 60 * ROUNDS do
+      for k, name in ipairs(names) do
+        seed(round * 1000 + k)
+        call(name, mpi[name], routines[name])
+        finish()
+      end
+      if round % 10 == 0 then collectgarbage() end
+    end
+    mpi.buffer_detach()
+  end)
+
+  it("methods of arrays", function()
+    local method_names = {}
+    for name in pairs(methods) do method_names[#method_names + 1] = name end
+    table.sort(method_names)
+    local some = mpi.zeros(2)
+    for round = 1, 200 * ROUNDS do
+      for k, name in ipairs(method_names) do
+        seed(round * 1000 + k + 500000)
+        local subject = draw(5) == 1 and any() or pick(arrays)()
+        if subject ~= mpi.IN_PLACE or name ~= "free" then call("array:" .. name, some[name], methods[name], subject) end
+      end
+      finish()
+      if round % 20 == 0 then collectgarbage() end
+    end
+    assert(mpi.IN_PLACE)
+  end)
+end)
