@@ -599,10 +599,10 @@ describe("nothing is left behind by", function()
       local function run(n)
         for _ = 1, n do round() end
       end
-      run(5000 * ROUNDS)
+      run(4000 * ROUNDS / size)
       collect()
       local kib = collectgarbage "count"
-      local bytes = leaked(run, 5000 * ROUNDS)
+      local bytes = leaked(run, 4000 * ROUNDS / size)
       local grown = collectgarbage "count" - kib
       local r = succeeds(mpi.send_init(mpi.zeros(1), 0, 1, SELF))
       mpi.request_free(r)
@@ -643,9 +643,9 @@ describe("the garbage collector", function()
 
   test("may run at any time in a compiled loop", function()
     for _, n in ipairs { 8, 3000 } do
-      local wrong = hot_loop(600 * ROUNDS, n, false)
+      local wrong = hot_loop(600 * ROUNDS / size, n, false)
       expect(wrong == 0, wrong .. " rounds went wrong")
-      wrong = hot_loop(300 * ROUNDS, n, true)
+      wrong = hot_loop(300 * ROUNDS / size, n, true)
       expect(wrong == 0, wrong .. " rounds with steps went wrong")
     end
   end)
