@@ -179,7 +179,7 @@ local nobody = function() return mpi.PROC_NULL end
 local tag = mostly(function() return pick { 0, 1, 5 } end)
 local root = mostly(function() return 0 end)
 local count = mostly(function() return pick { 0, 1, 3, 4 } end)
-local self = function() return SELF end
+local function self() return SELF end
 local info = mostly(function() return draw(2) == 1 and mpi.status() or nil end)
 local op = mostly(function() return pick { mpi.SUM, mpi.MAX, mpi.BAND, mpi.MAXLOC } end)
 local request = mostly(function() return pick(requests)() end)
@@ -237,6 +237,8 @@ local routines = {
   reduce = { data, data, op, root, self }, allreduce = { data, data, op, self },
   buffer_attach = { small(whole) }, buffer_detach = { any },
 }
+routines.comm_create = { self, function() return SELF:group() end }
+routines.create_group = { self, function() return SELF:group() end, tag }
 -- What ends the program, and what changes what an array is for the calls that follow.
 local excluded = { abort = true, finalize = true, register_buffer = true }
 
@@ -244,6 +246,18 @@ local methods = {
   slice = { range, range, range, range }, row = { whole }, col = { whole }, transpose = {}, reshape = { shape },
   flatten = {}, copy = { order }, fill = { any }, assign = { any }, totable = {}, tostring = {},
   is_contiguous = { order }, free = {},
+}
+
+-- Of a communicator, and of a group.
+local function group() return draw(4) == 1 and any() or SELF:group() end
+
+local comm_methods = {
+  rank = {}, size = {}, create = { group }, create_group = { group, tag }, dup = {}, split = { whole, whole },
+  split_type = { any, whole }, free = {}, compare = { any }, name = {}, set_name = { any }, group = {},
+}
+local group_methods = {
+  rank = {}, size = {}, incl = { range }, excl = { range }, union = { group }, intersection = { group },
+  difference = { group }, translate_ranks = { range, group }, compare = { group }, free = {},
 }
 
 -- ---- calls ----
@@ -299,6 +313,10 @@ local function call(name, f, makers, first)
   -- Requests and messages that it has made.
   begin(results[2], results[3])
   begin(results[2], results[4])
+  local made = results[2]
+  if type(made) == "cdata" and (ffi.istype("nmpi_comm *", made) or ffi.istype("nmpi_group *", made)) then
+    pcall(made.free, made)
+  end
 end
 
 describe("no call crashes, whatever its arguments:", function()
@@ -328,20 +346,54 @@ describe("no call crashes, whatever its arguments:", function()
     mpi.buffer_detach()
   end)
 
-  it("methods of arrays", function()
+  -- Calls each method of `some`, with a subject that is often of its kind.
+  local function call_methods(label, some, signatures, subjects, rounds)
     local method_names = {}
-    for name in pairs(methods) do method_names[#method_names + 1] = name end
+    for name in pairs(signatures) do method_names[#method_names + 1] = name end
     table.sort(method_names)
-    local some = mpi.zeros(2)
-    for round = 1, 200 * ROUNDS do
+    for round = 1, rounds * ROUNDS do
       for k, name in ipairs(method_names) do
         seed(round * 1000 + k + 500000)
-        local subject = draw(5) == 1 and any() or pick(arrays)()
-        if subject ~= mpi.IN_PLACE or name ~= "free" then call("array:" .. name, some[name], methods[name], subject) end
+        local subject = draw(5) == 1 and any() or pick(subjects)()
+        local whole_job = ffi.istype("nmpi_comm *", subject) and subject == mpi.COMM_WORLD
+        local constant = ffi.istype("nmpi_array", subject) and subject == mpi.IN_PLACE and name == "free"
+        if not whole_job and not constant then call(label .. ":" .. name, some[name], signatures[name], subject) end
       end
       finish()
       if round % 20 == 0 then collectgarbage() end
     end
-    assert(mpi.IN_PLACE)
+  end
+
+  it("methods of arrays", function()
+    call_methods("array", mpi.zeros(2), methods, arrays, 200)
+  end)
+
+  it("methods of communicators and groups", function()
+    local dup
+    call_methods("comm", SELF, comm_methods, {
+      function() return SELF end,
+      function()
+        if dup then pcall(dup.free, dup) end
+        dup = SELF:dup()
+        return dup
+      end,
+      function()
+        local comm = SELF:dup()
+        comm:free()
+        return comm
+      end,
+      function() return ffi.cast("nmpi_comm *", nil) end,
+    }, 60)
+    pcall(dup.free, dup)
+    call_methods("group", SELF:group(), group_methods, {
+      function() return SELF:group() end,
+      function() return mpi.COMM_WORLD:group() end,
+      function()
+        local g = SELF:group()
+        g:free()
+        return g
+      end,
+      function() return ffi.cast("nmpi_group *", nil) end,
+    }, 60)
   end)
 end)
