@@ -157,7 +157,7 @@ local function slot_of(r)
   return r % 2 ^ 20
 end
 
--- The bytes of storage that f leaves behind.
+-- The bytes of storage that f leaves behind. Below 0 where a stale slot of the stack held something before.
 local function leaked(f, ...)
   collect()
   local before = mpi.info().memory
@@ -292,7 +292,7 @@ describe("a receive", function()
           expect(intact(taken), show(name, n), "spoilt memory")
         end
         local bytes = leaked(cancelled)
-        expect(bytes == 0, show(name, n), bytes .. " bytes leaked")
+        expect(bytes <= 0, show(name, n), bytes .. " bytes leaked")
       end
     end
   end)
@@ -320,7 +320,7 @@ describe("a receive", function()
         expect(intact(taken), name, "spoilt memory")
       end
       local bytes = leaked(truncated)
-      expect(bytes == 0, name, bytes .. " bytes leaked")
+      expect(bytes <= 0, name, bytes .. " bytes leaked")
     end
   end)
 end)
@@ -373,7 +373,7 @@ describe("a persistent request", function()
         succeeds(mpi.request_free(recv))
       end
       local bytes = leaked(run)
-      expect(bytes == 0, show(name, n), bytes .. " bytes leaked")
+      expect(bytes <= 0, show(name, n), bytes .. " bytes leaked")
     end
   end)
 end)
@@ -442,7 +442,7 @@ describe("a list of requests", function()
           check_all(others, n, n)
         end
         local bytes = leaked(run)
-        expect(bytes == 0, n, bytes .. " bytes leaked")
+        expect(bytes <= 0, n, bytes .. " bytes leaked")
       end
     end)
   end
@@ -606,7 +606,7 @@ describe("nothing is left behind by", function()
       local grown = collectgarbage "count" - kib
       local r = succeeds(mpi.send_init(mpi.zeros(1), 0, 1, SELF))
       mpi.request_free(r)
-      expect(bytes == 0, bytes .. " bytes of storage")
+      expect(bytes <= 0, bytes .. " bytes of storage")
       expect(grown < 128, grown .. " KiB of LuaJIT's memory")
       expect(slot_of(r) < 200, "slots of requests", slot_of(r))
       expect(core.nmpi_request_foreign() == 0, "operations on foreign memory", core.nmpi_request_foreign())
@@ -725,6 +725,6 @@ describe("the garbage collector", function()
     end
 
     local bytes = leaked(run)
-    expect(bytes == 0, bytes .. " bytes leaked")
+    expect(bytes <= 0, bytes .. " bytes leaked")
   end)
 end)
