@@ -99,7 +99,7 @@ function check.success(code, where)
     class = C.nmpi_error_class(code),
     routine = where,
     rank = C.nmpi_comm_rank(nil),
-    message = ffi.string(C.nmpi_error_string(code)),
+    message = ffi.string(C.nmpi_error_string(code)):match "^[^\n]*":gsub(", error stack:$", ""), -- MPICH's has more
     where = check.place(),
   }, error_object), 0)
 end
