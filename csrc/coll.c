@@ -187,11 +187,12 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
   const nmpi_array *data = is_root ? recvdata : senddata;
   TRY(check_agreement(comm, "reduce", root, data->length, data->itemsize));
   MPI_Op handle = op_handle(op, data->type);
+  MPI_Datatype type = dtype_mpi(data->type);
   int code;
   int64_t from = 0;
   do {
     int n = piece_length(&s, from);
-    code = MPI_Reduce(piece(&s, from, data->itemsize), piece(&r, from, data->itemsize), n, s.unit,
+    code = MPI_Reduce(piece(&s, from, data->itemsize), piece(&r, from, data->itemsize), n, type,
                       handle, root, comm->handle);
     from += n;
   } while (code == MPI_SUCCESS && from < s.elements);
@@ -205,12 +206,13 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
   TRY(reduction_build(&s, &r, senddata, recvdata, &op));
   TRY(check_agreement(comm, "allreduce", -1, recvdata->length, recvdata->itemsize));
   MPI_Op handle = op_handle(op, recvdata->type);
+  MPI_Datatype type = dtype_mpi(recvdata->type);
   int code;
   int64_t from = 0;
   do {
     int n = piece_length(&s, from);
     code = MPI_Allreduce(piece(&s, from, recvdata->itemsize), piece(&r, from, recvdata->itemsize),
-                         n, s.unit, handle, comm->handle);
+                         n, type, handle, comm->handle);
     from += n;
   } while (code == MPI_SUCCESS && from < s.elements);
   return finish(code, &s, &r, r.elements);

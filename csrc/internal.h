@@ -46,7 +46,11 @@ enum kind {
   X(NMPI_2INT, "2int", nmpi_2int, ii, MPI_2INT, KIND_PAIR)
 
 void dtype_init(void);
+void dtype_finalize(void);
+/* What to reduce a dtype with; bytes for structs. */
 MPI_Datatype dtype_mpi(int dtype);
+/* What its messages consist of. */
+MPI_Datatype dtype_unit(int dtype);
 /* The bytes of an element in a message: pairs leave their padding behind. */
 int dtype_wire(int dtype);
 enum kind dtype_kind(int dtype);

@@ -109,7 +109,7 @@ static int message_build(message *m, const nmpi_array *a, const char *argument, 
   if (a->type == NMPI_NONE) return fail(argument, "expected an array, got one that has been freed");
   m->units = a->type == NMPI_STRUCT ? a->itemsize : 1;
   m->wire = a->type == NMPI_STRUCT ? a->itemsize : dtype_wire(a->type);
-  m->unit = dtype_mpi(a->type);
+  m->unit = dtype_unit(a->type);
   m->bytes = (size_t)a->length * (size_t)a->itemsize;
   m->unpack = NULL;
   m->data = a->p.any;
