@@ -28,6 +28,9 @@ local routines = {
   { "sendrecv", "senddata", "dest", "recvdata", "source", "sendtag", "recvtag", "comm", "info",
     good = { a, 0, b, 0, 0, 0, SELF, info } },
   { "bcast", "data", "root", "comm", good = { a, 0, SELF } },
+  { "scatter", "senddata", "recvdata", "count", "root", "comm", good = { a, b, 3, 0, SELF } },
+  { "gather", "senddata", "recvdata", "count", "root", "comm", good = { a, b, 3, 0, SELF } },
+  { "allgather", "senddata", "recvdata", "count", "comm", good = { a, b, 3, SELF } },
   { "reduce", "senddata", "recvdata", "op", "root", "comm", good = { a, b, SUM, 0, SELF } },
   { "allreduce", "senddata", "recvdata", "op", "comm", good = { a, b, SUM, SELF } },
   { "allreduce", "number", "op", "comm", good = { 1, SUM, SELF } },
@@ -110,6 +113,13 @@ local whole = list("a whole number", strange, { objects.comm, objects.array, obj
   { -2 ^ 31 - 1, "%-2147483649" }, { 2 ^ 53, "9.007" }, { ffi.new("int", 1), "cdata of type int" },
 })
 
+-- A count is an int64, of which a double must hold it.
+local count = list("a whole number", {
+  { "x", 'the string "x"' }, { {}, "a table" }, { true, "true" }, { print, "a function" }, { pointer, "cdata of type" },
+  { 0.5, "0.5" }, { 0 / 0, "%-?nan" }, { math.huge, "inf" }, { 2 ^ 54, "1.80" }, { -1, "%-1" }, { -2 ^ 53, "%-9.007" },
+  { -5LL, "cdata of type int64_t", expected = "a whole number of at least 0" },
+}, { objects.comm, objects.array, objects.no })
+
 -- Ranks outside of a communicator of n; MPI's own constants are all negative and above -77.
 local function outside(n, wildcards)
   return list(("a rank from 0 to %d"):format(n - 1) .. wildcards, {
@@ -173,11 +183,16 @@ local function bad_values(routine, name)
     return join(whole, negative_tag " or ANY_TAG")
   end
   if name == "tag" or name == "sendtag" then return join(whole, negative_tag "") end
+  if name == "recvdata" and routine[1] == "scatter" then
+    return join(without(data, mpi.IN_PLACE), unwritable, recvdata, { missing })
+  end
   if name == "recvdata" or routine[1] == "recv" then return join(data, unwritable, recvdata, { missing }) end
-  if name == "senddata" and routine[1] ~= "sendrecv" then
+  if name == "senddata" and routine[1]:find "reduce" then
     -- Numbers and IN_PLACE are welcome.
     return join(without(data, 5, mpi.IN_PLACE), { missing })
   end
+  if name == "senddata" and routine[1]:find "gather" then return join(without(data, mpi.IN_PLACE), { missing }) end
+  if name == "count" then return count end
   if name == "number" then return {} end
   return join(data, { missing })
 end

@@ -64,6 +64,11 @@ data.value = value
 --- The seed of what is no element.
 data.GUARD = 2 ^ 29
 
+--- What lies where nothing may be written.
+function data.guard(dtype)
+  return value[dtype](data.GUARD)
+end
+
 function data.is_pair(dtype)
   return dtype:find "int$" ~= nil and dtype:find "[_2]" ~= nil
 end
@@ -75,14 +80,39 @@ end
 
 -- ---- layouts ----
 
-local extents = {
-  [0] = { { 3, 0 }, { 2, 0, 3 }, { 2, 3, 0, 1 } },
-  [1] = { { 1, 1 }, { 1, 1, 1 }, { 1, 1, 1, 1 } },
-  [7] = { { 1, 7 }, { 7, 1, 1 }, { 1, 7, 1, 1 } },
-  [24] = { { 4, 6 }, { 2, 3, 4 }, { 3, 1, 4, 2 } },
-  [1000] = { { 25, 40 }, { 5, 10, 20 }, { 4, 5, 2, 25 } },
-  [200000] = { { 400, 500 }, { 25, 80, 100 }, { 8, 25, 20, 50 } },
+local known_extents = {
+  [0] = { [2] = { 3, 0 }, [3] = { 2, 0, 3 }, [4] = { 2, 3, 0, 1 }, [8] = { 1, 2, 1, 3, 0, 1, 2, 1 } },
+  [7] = { [2] = { 1, 7 }, [3] = { 7, 1, 1 }, [4] = { 1, 7, 1, 1 } },
+  [24] = { [2] = { 4, 6 }, [3] = { 2, 3, 4 }, [4] = { 3, 1, 4, 2 } },
+  [1000] = { [2] = { 25, 40 }, [3] = { 5, 10, 20 }, [4] = { 4, 5, 2, 25 } },
+  [200000] = { [2] = { 400, 500 }, [3] = { 25, 80, 100 }, [4] = { 8, 25, 20, 50 } },
 }
+
+-- The extents of n elements in ndim dimensions; those not listed are about equal.
+local function extents(n, ndim)
+  local known = known_extents[n] and known_extents[n][ndim]
+  if known then return known end
+  local e, factors, rest, p = {}, {}, n, 2
+  for d = 1, ndim do e[d] = 1 end
+  while rest > 1 do
+    if p * p > rest then p = rest end
+    if rest % p == 0 then
+      factors[#factors + 1], rest = p, rest / p
+    else
+      p = p + 1
+    end
+  end
+  for i = #factors, 1, -1 do
+    local least = 1
+    for d = 2, ndim do
+      if e[d] < e[least] then least = d end
+    end
+    e[least] = e[least] * factors[i]
+  end
+  known_extents[n] = known_extents[n] or {}
+  known_extents[n][ndim] = e
+  return e
+end
 
 local function block(e, dtype)
   local shape, ranges = {}, {}
@@ -100,7 +130,7 @@ function layouts.C(n, dtype)
 end
 
 function layouts.Fortran(n, dtype)
-  local e = extents[n][1]
+  local e = extents(n, 2)
   local base = mpi.zeros({ e[1], e[2] + 2 }, dtype, "F")
   return base, base:slice(nil, { 1, e[2] + 1 })
 end
@@ -116,7 +146,7 @@ function layouts.backwards(n, dtype)
 end
 
 function layouts.transposed(n, dtype)
-  local e = extents[n][1]
+  local e = extents(n, 2)
   local base = mpi.zeros({ e[2], e[1] + 2 }, dtype)
   return base, base:slice(nil, { 1, e[1] + 1 }):transpose()
 end
@@ -126,9 +156,20 @@ function layouts.column(n, dtype)
   return base, base:col(1)
 end
 
-function layouts.block3(n, dtype) return block(extents[n][2], dtype) end
+function layouts.block3(n, dtype) return block(extents(n, 3), dtype) end
 
-function layouts.block4(n, dtype) return block(extents[n][3], dtype) end
+function layouts.block4(n, dtype) return block(extents(n, 4), dtype) end
+
+-- Not in data.layouts: of large arrays it takes several times the memory.
+function layouts.block8(n, dtype)
+  local shape, ranges, e = {}, {}, extents(n, 8)
+  for d = 1, 8 do
+    local first = d % 2
+    shape[d], ranges[d] = e[d] + 1, { first, first + e[d] }
+  end
+  local base = mpi.zeros(shape, dtype)
+  return base, base:slice(unpack(ranges))
+end
 
 function layouts.scalar(n, dtype)
   assert(n == 1)
@@ -154,7 +195,7 @@ end
 --- A view of n elements, all of them guards, and the memory that it lies in.
 function data.guards(layout, n, dtype)
   local base, view = layouts[layout](n, dtype)
-  base:fill(value[dtype](data.GUARD))
+  base:fill(data.guard(dtype))
   return view, base
 end
 
@@ -183,6 +224,47 @@ function data.fill(view, seed, count, element)
   return view
 end
 
+-- A prime, so that neither parts nor rows begin alike.
+local PERIOD = 509
+
+-- The elements of a period, by dtype and seed.
+local periods = {}
+
+local function period(dtype, seed)
+  local key = dtype .. seed
+  if not periods[key] then periods[key] = data.fill(mpi.zeros(PERIOD, dtype), seed) end
+  return periods[key]
+end
+
+--- n contiguous elements: value(seed), value(seed + 1), ..., after a period the same again, which is fast to make.
+-- Instead of values, element(0), element(1), ... where the function is given.
+function data.pattern(n, dtype, seed, element)
+  local a, done = mpi.zeros(n, dtype), math.min(n, PERIOD)
+  if element then
+    data.fill(a, 0, done, element)
+  else
+    ffi.copy(a.data, period(dtype, seed).data, done * a.itemsize)
+  end
+  while done < n do
+    local more = math.min(done, n - done)
+    ffi.copy(a.data + done, a.data, more * a.itemsize)
+    done = done + more
+  end
+  return a
+end
+
+--- A view that holds the elements of a contiguous array, and the memory that it lies in, where the rest are guards.
+function data.holding(layout, contents)
+  local view, base = data.guards(layout, contents.size, contents.dtype)
+  if contents.size > 100 then
+    view:assign(contents:reshape(view.shape))
+  else -- without the core's loops over views, which are under test
+    local p = contents.data
+    data.fill(view, 0, nil, function(k) return p[k] end)
+  end
+  return view, base
+end
+
 --- The same, filled.
 function data.new(layout, n, dtype, seed, count, element)
   local view, base = data.guards(layout, n, dtype)
@@ -196,7 +278,7 @@ end
 --- What is different between two memories of one layout; nil if nothing is.
 function data.difference(got, expected)
   local p, q, bytes, pair = got.data, expected.data, got.itemsize, data.is_pair(got.dtype)
-  if not pair and ffi.C.memcmp(p, q, got.size * bytes) == 0 then return nil end
+  if ffi.C.memcmp(p, q, got.size * bytes) == 0 then return nil end
   for i = 0, got.size - 1 do
     local same
     if pair then -- whose padding does not travel
