@@ -4,6 +4,7 @@
 
 local ffi = require "ffi"
 local mpi = require "nmpi"
+local core = require("nmpi.lib").core
 local data = require "spec.support.data"
 local hot = require "spec.support.hot"
 
@@ -58,17 +59,18 @@ describe("bcast", function()
   -- The layout is another one on each rank.
   local function bcast(problems, dtype, position, n, root)
     local layout = data.at(data.layouts_of(n), position + rank)
-    local view, memory = data.new(layout, n, dtype, data.seed(rank))
+    local view, memory = data.holding(layout, data.pattern(n, dtype, data.seed(rank)))
     local status = mpi.bcast(view, root)
-    local expected = select(2, data.new(layout, n, dtype, data.seed(root)))
+    local expected = select(2, data.holding(layout, data.pattern(n, dtype, data.seed(root))))
     note(problems, ("%d of %s, %s here, from %d"):format(n, dtype, layout, root), status, memory, expected)
   end
 
   it("carries every dtype in every layout", function()
     local problems = {}
     for i, dtype in ipairs(data.dtypes) do
-      for j = 1, #data.layouts do bcast(problems, dtype, j, j % 2 == 0 and 7 or 1000, (i + j) % size) end
-      for _, n in ipairs { 0, 1 } do bcast(problems, dtype, i, n, i % size) end
+      for _, n in ipairs { 0, 1, 7, 1000 } do
+        for j = 1, #data.layouts_of(n) do bcast(problems, dtype, j, n, (i + j) % size) end
+      end
     end
     judge(problems)
   end)
@@ -81,11 +83,22 @@ describe("bcast", function()
     judge(problems)
   end)
 
-  it("carries large arrays in every layout", function()
+  it("carries large arrays of every dtype", function()
     local problems = {}
-    for i, dtype in ipairs { "double", "int16" } do
-      for j = 1, #data.layouts do bcast(problems, dtype, j, 200000, (i + j) % size) end
+    for i, dtype in ipairs(data.dtypes) do bcast(problems, dtype, i, 200000, i % size) end
+    for j = 1, #data.layouts do bcast(problems, "double", j, 200000, j % size) end
+    judge(problems)
+  end)
+
+  it("carries what is too long for a single count", function()
+    local problems = {}
+    for i, dtype in ipairs(data.dtypes) do
+      for j, most in ipairs { 1, 3, 100, 499 } do
+        core.nmpi_set_max_count(most)
+        bcast(problems, dtype, i + j, j == 1 and 7 or 1000, (i + j) % size)
+      end
     end
+    core.nmpi_set_max_count(2 ^ 31 - 1)
     judge(problems)
   end)
 
@@ -157,6 +170,16 @@ local function part(dtype)
   return function(k) return f(rank, k) end
 end
 
+-- What this rank contributes, or what comes out; short ones are made once.
+local made = {}
+
+local function contents(what, dtype, n)
+  local key = what .. dtype .. n
+  local a = made[key] or data.pattern(n, dtype, 0, what == "part" and part(dtype) or kind_of(dtype).total)
+  if n <= 1000 then made[key] = a end
+  return a
+end
+
 -- Each returns the status; what a rank receives is the total, or nothing.
 local ways = {
   allreduce = function(sent, got, op) return mpi.allreduce(sent, got, op) end,
@@ -174,18 +197,17 @@ local ways = {
 }
 
 local function reduce(problems, way, dtype, from, to, n, root)
-  local kind = kind_of(dtype)
-  local sent, sent_memory = data.new(from, n, dtype, 0, nil, part(dtype))
+  local sent, sent_memory = data.holding(from, contents("part", dtype, n))
   local got, memory = data.guards(to, n, dtype)
-  local status = ways[way](sent, got, mpi[kind.op], root)
+  local status = ways[way](sent, got, mpi[kind_of(dtype).op], root)
   local label = ("%s to %d, %d of %s, %s to %s"):format(way, root, n, dtype, from, to)
   local expected = select(2, data.guards(to, n, dtype))
   if way:find "^all" or rank == root then
-    expected = select(2, data.new(to, n, dtype, 0, nil, kind.total))
+    expected = select(2, data.holding(to, contents("total", dtype, n)))
   end
   note(problems, label, status, memory, expected)
   note(problems, label .. ", what was sent", SUCCESS, sent_memory,
-    select(2, data.new(from, n, dtype, 0, nil, part(dtype))))
+    select(2, data.holding(from, contents("part", dtype, n))))
 end
 
 local names = {}
@@ -193,13 +215,18 @@ for way in pairs(ways) do names[#names + 1] = way end
 table.sort(names) -- every rank takes them in the same order
 
 for w, way in ipairs(names) do
+  local some = way:find " " ~= nil -- of the cases are enough where another way has them all
+
   describe(way, function()
     it("combines every dtype in every layout", function()
       local problems = {}
       for i, dtype in ipairs(reducible) do
-        for j, from in ipairs(data.layouts) do
-          if (i + j + w) % 2 == 0 then
-            reduce(problems, way, dtype, from, data.at(data.layouts, i + j + w), j < 3 and 1000 or 7, (i + j) % size)
+        for m, n in ipairs { 0, 1, 7, 1000 } do
+          local layouts = data.layouts_of(n)
+          for j, from in ipairs(layouts) do
+            if not some or (i + j + m + w) % 3 == 0 then
+              reduce(problems, way, dtype, from, data.at(layouts, i + j + w), n, (i + j) % size)
+            end
           end
         end
       end
@@ -210,30 +237,34 @@ for w, way in ipairs(names) do
       local problems = {}
       for i, from in ipairs(data.layouts) do
         for j, to in ipairs(data.layouts) do
-          if (i + j + w) % 2 == 0 then reduce(problems, way, "double", from, to, 24, (i + j) % size) end
+          if not some or (i + j + w) % 2 == 0 then reduce(problems, way, "double", from, to, 24, (i + j) % size) end
         end
       end
       judge(problems)
     end)
 
-    it("combines single elements and none at all", function()
+    it("combines large arrays", function()
       local problems = {}
       for i, dtype in ipairs(reducible) do
-        local n = (i + w) % 2
-        local layouts = data.layouts_of(n)
-        reduce(problems, way, dtype, data.at(layouts, i), data.at(layouts, i + w), n, i % size)
+        if not some or (i + w) % 3 == 0 then
+          reduce(problems, way, dtype, data.at(data.layouts, i), data.at(data.layouts, i * 3 + w), 200000, i % size)
+        end
       end
-      reduce(problems, way, "double", "scalar", "C", 1, 0)
-      reduce(problems, way, "double", "C", "scalar", 1, size - 1)
       judge(problems)
     end)
 
-    it("combines large arrays", function()
+    it("combines what is too long for a single count", function()
       local problems = {}
-      for j, from in ipairs(data.layouts) do
-        reduce(problems, way, (j + w) % 2 == 0 and "double" or "int16", from, data.at(data.layouts, j + w), 200000,
-          j % size)
+      for i, dtype in ipairs(reducible) do
+        for j, most in ipairs { 3, 499, 1, 100 } do
+          if (i + j + w) % 2 == 0 then
+            core.nmpi_set_max_count(most)
+            reduce(problems, way, dtype, data.at(data.layouts, i + j), data.at(data.layouts, i * 3 + w),
+              j % 2 == 1 and 7 or 1000, (i + j) % size)
+          end
+        end
       end
+      core.nmpi_set_max_count(2 ^ 31 - 1)
       judge(problems)
     end)
   end)
@@ -279,6 +310,20 @@ describe("the arguments of reductions", function()
     local status = mpi.allreduce(a, b:transpose():transpose())
     assert.equal(SUCCESS, status)
     for k = 0, 23 do assert.equal(k * triangle, b:get(math.floor(k / 4), k % 4)) end
+  end)
+
+  it("may be views that repeat elements where they are sent", function()
+    local base, sum, own = mpi.array { rank + 1, 10 * rank }, mpi.zeros { 2, 3 }, mpi.zeros(6)
+    local columns = mpi.wrap(base.data, { 2, 3 }, nil, { 1, 0 })
+    local status = mpi.allreduce(columns, sum)
+    status = status + mpi.reduce(mpi.wrap(base.data, 6, nil, 0), rank == size - 1 and own or nil, mpi.MAX, size - 1)
+    status = status + mpi.bcast(rank == 0 and columns or own, 0)
+    assert.equal(SUCCESS, status)
+    for j = 0, 2 do
+      assert.same({ triangle, 10 * (triangle - size) }, { sum:get(0, j), sum:get(1, j) })
+      if rank > 0 then assert.same({ 1, 0 }, { own[j], own[j + 3] }) end
+    end
+    if rank == 0 then assert.equal(size == 1 and 1 or 0, own[0]) end
   end)
 
   it("may be two interleaved views of one array", function()
