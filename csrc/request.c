@@ -420,7 +420,8 @@ int nmpi_test(double number, int *flag, nmpi_status *status) {
 int nmpi_cancel(double number) {
   request *r;
   TRY(find_request(number, &r));
-  if (r == NULL || r->state != ACTIVE) return NMPI_SUCCESS;
+  /* Open MPI 4.1 crashes where a cancelled request is cancelled again. */
+  if (r == NULL || r->state != ACTIVE || r->cancelling) return NMPI_SUCCESS;
   r->cancelling = true;
   return MPI_Cancel(&r->handle);
 }
@@ -777,7 +778,7 @@ static void report(const request *r) {
 /* Pending for good? A completed operation that nobody has waited for ends here. */
 static bool settle(request *r, int milliseconds) {
   int done = 0;
-  if (r->receive) MPI_Cancel(&r->handle);
+  if (r->receive && !r->cancelling) MPI_Cancel(&r->handle);
   for (int waited = 0; !done; waited++) {
     if (MPI_Test(&r->handle, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return true;
     if (!done && waited >= milliseconds) return false;
