@@ -130,9 +130,9 @@ end
 
 --- A request or a message of mprobe: a number, or int64 cdata as arrays of requests hold.
 function check.request(value, where, argument)
-  if type(value) == "number" then return value end
-  local number = type(value) == "cdata" and tonumber(value)
-  if not number then mismatch(where, argument or "request", "a request", value) end
+  local number = value
+  if type(value) == "cdata" then number = tonumber(value) end
+  if type(number) ~= "number" or number % 1 ~= 0 then mismatch(where, argument or "request", "a request", value) end
   return number
 end
 
