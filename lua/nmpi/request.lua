@@ -227,6 +227,7 @@ end
 -- ---- several requests ----
 
 local requests_ct = ffi.typeof "int64_t[?]"
+local MOST_REQUESTS = 2 ^ 27 -- LuaJIT's objects end at 2 GiB
 
 --- An array of null requests, indexed from 0.
 -- @int n how many
@@ -236,7 +237,9 @@ local requests_ct = ffi.typeof "int64_t[?]"
 -- status, reqs[1] = mpi.isend(edge, right)
 -- mpi.waitall(reqs)
 function request.requests(n)
-  if int(n, "requests", "n") < 0 then check.mismatch("requests", "n", "at least 0", n) end
+  if int(n, "requests", "n") < 0 or n > MOST_REQUESTS then
+    check.mismatch("requests", "n", "0 to " .. MOST_REQUESTS, n)
+  end
   return requests_ct(n)
 end
 
@@ -264,7 +267,7 @@ end
 -- What follows a call that may have completed some.
 local function completed(requests)
   if type(requests) == "table" then
-    for i = 1, #requests do requests[i] = tonumber(list[i - 1]) end
+    for i = 1, tonumber(list_array.length) do requests[i] = tonumber(list[i - 1]) end
   end
   if last_anchor >= 0 then release() end
 end
