@@ -123,12 +123,13 @@ int nmpi_bsend_overhead(void) {
 
 int nmpi_buffer_attach(int64_t bytes) {
   const nmpi_comm *world = NULL;
-  if (bytes < 0 || bytes > INT_MAX) {
-    return fail("bytes", "expected 0 to %d, got %lld", INT_MAX, (long long)bytes);
+  if (bytes < MPI_BSEND_OVERHEAD || bytes > INT_MAX) {
+    return fail("bytes", "expected %d (BSEND_OVERHEAD) to %d, got %lld", MPI_BSEND_OVERHEAD,
+                INT_MAX, (long long)bytes);
   }
   TRY(check_comm(&world));
   if (attached != NULL) return fail("bytes", "there is a buffer already: detach it first");
-  attached = malloc((size_t)bytes + 1);
+  attached = malloc((size_t)bytes);
   if (attached == NULL) return fail("bytes", "no memory for %lld bytes", (long long)bytes);
   int code = MPI_Buffer_attach(attached, (int)bytes);
   if (code != MPI_SUCCESS) {
