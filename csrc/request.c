@@ -373,6 +373,8 @@ int nmpi_request_free(double number) {
 
 /* MPI says that an operation has ended with a code. */
 static int finish(request *r, int code, const MPI_Status *found, nmpi_status *status) {
+  const MPI_Status nobody = {.MPI_SOURCE = MPI_PROC_NULL, .MPI_TAG = MPI_ANY_TAG};
+  if (r->peer == MPI_PROC_NULL) found = &nobody;
   int cancelled = 0;
   if (r->cancelling && code == MPI_SUCCESS) MPI_Test_cancelled(found, &cancelled);
   if (r->receive && !cancelled) {
@@ -572,9 +574,18 @@ int nmpi_testall(nmpi_array *requests, int *flag) {
   return code;
 }
 
+/* The first persistent request of nobody, which MPICH 4.0 does not count among the active ones. */
+static int list_nobody(const list *l) {
+  for (int k = 0; k < l->active; k++) {
+    if (at(l, k)->peer == MPI_PROC_NULL) return k;
+  }
+  return MPI_UNDEFINED;
+}
+
 /* What MPI_Waitany or MPI_Testany has completed. */
-static int list_finish_any(list *l, int k, int code, const MPI_Status *found, int *index,
+static int list_finish_any(list *l, int k, int code, bool done, const MPI_Status *found, int *index,
                            nmpi_status *status) {
+  if (k == MPI_UNDEFINED && done) k = list_nobody(l);
   if (k == MPI_UNDEFINED) return code;
   *index = l->positions[k];
   code = list_finish(l, k, code, found, status, NMPI_SUCCESS);
@@ -591,7 +602,7 @@ int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
   TRY(list_build(&l, requests));
   if (l.active == 0) return NMPI_SUCCESS;
   int code = MPI_Waitany(l.active, l.handles, &k, &found);
-  return list_finish_any(&l, k, code, &found, index, status);
+  return list_finish_any(&l, k, code, true, &found, index, status);
 }
 
 int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
@@ -606,7 +617,7 @@ int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *statu
   if (l.active == 0) return NMPI_SUCCESS;
   int code = MPI_Testany(l.active, l.handles, &k, flag, &found);
   if (code != MPI_SUCCESS) *flag = 1;
-  return list_finish_any(&l, k, code, &found, index, status);
+  return list_finish_any(&l, k, code, *flag != 0, &found, index, status);
 }
 
 /* MPI_Waitsome and MPI_Testsome. */
@@ -618,7 +629,10 @@ static int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *i
   TRY(list_build(&l, requests));
   if (l.active == 0) return NMPI_SUCCESS;
   int first = NMPI_SUCCESS, code = mpi_some(l.active, l.handles, count, l.done, l.statuses);
-  if (*count == MPI_UNDEFINED) *count = 0;
+  if (*count == MPI_UNDEFINED) {
+    l.done[0] = list_nobody(&l);
+    *count = l.done[0] == MPI_UNDEFINED ? 0 : 1;
+  }
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return code;
   for (int j = 0; j < *count; j++) {
     int k = l.done[j];

@@ -156,6 +156,8 @@ function layouts.column(n, dtype)
   return base, base:col(1)
 end
 
+function layouts.block2(n, dtype) return block(extents(n, 2), dtype) end
+
 function layouts.block3(n, dtype) return block(extents(n, 3), dtype) end
 
 function layouts.block4(n, dtype) return block(extents(n, 4), dtype) end
