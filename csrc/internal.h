@@ -207,6 +207,10 @@ void scratch_trim(scratch *s, size_t kept);
 /* The most units that MPI is given in one call. */
 extern int message_max_count;
 
+/* MPI_ERR_BUFFER where the buffer of bsend could not hold the message even if it were empty. Open MPI 4.1 would not
+ * notice it for small messages, and after it had noticed it would never deliver another message to that rank. */
+int check_buffer(const message *m, int dest);
+
 /* ---- requests ---------------------------------------------------------------------------------- */
 
 /* To be called before and after what sends `bytes`, the second if the first says so: pending receives that a message to

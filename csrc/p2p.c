@@ -5,6 +5,59 @@
 
 #include "internal.h"
 
+/* ---- the buffer of bsend ---- */
+
+/* MPI has one for the process. */
+static void *attached;
+static int64_t attached_bytes;
+
+int check_buffer(const message *m, int dest) {
+  int64_t bytes = m->elements * m->wire;
+  if (dest == MPI_PROC_NULL) return MPI_SUCCESS;
+  return bytes + MPI_BSEND_OVERHEAD <= attached_bytes ? MPI_SUCCESS : MPI_ERR_BUFFER;
+}
+
+int nmpi_bsend_overhead(void) {
+  return MPI_BSEND_OVERHEAD;
+}
+
+int nmpi_buffer_attach(int64_t bytes) {
+  const nmpi_comm *world = NULL;
+  if (bytes < MPI_BSEND_OVERHEAD || bytes > INT_MAX) {
+    return fail("bytes", "expected %d (BSEND_OVERHEAD) to %d, got %lld", MPI_BSEND_OVERHEAD,
+                INT_MAX, (long long)bytes);
+  }
+  TRY(check_comm(&world));
+  if (attached != NULL) return fail("bytes", "there is a buffer already: detach it first");
+  attached = malloc((size_t)bytes);
+  if (attached == NULL) return fail("bytes", "no memory for %lld bytes", (long long)bytes);
+  int code = MPI_Buffer_attach(attached, (int)bytes);
+  if (code != MPI_SUCCESS) {
+    free(attached);
+    attached = NULL;
+    return code;
+  }
+  attached_bytes = bytes;
+  return code;
+}
+
+int nmpi_buffer_detach(void) {
+  const nmpi_comm *world = NULL;
+  void *buffer;
+  int bytes;
+  TRY(check_comm(&world));
+  if (attached == NULL) return NMPI_SUCCESS;
+  int code = MPI_Buffer_detach((void *)&buffer, &bytes);
+  if (code == MPI_SUCCESS) {
+    free(attached);
+    attached = NULL;
+    attached_bytes = 0;
+  }
+  return code;
+}
+
+/* ---- sending and receiving ---- */
+
 /* MPI_Send and its like. */
 typedef int sender(const void *, int, MPI_Datatype, int, int, MPI_Comm);
 
@@ -13,9 +66,12 @@ static int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
   message m;
   TRY(check_send(&comm, dest, tag));
   TRY(message_send(&m, data, "data", message_scratch(SLOT_SEND)));
-  bool watched = request_watch(comm, dest, tag, m.elements * m.wire);
-  int code = mpi_send(m.data, m.count, m.type, dest, tag, comm->handle);
-  if (watched) request_watched();
+  int code = mpi_send == MPI_Bsend ? check_buffer(&m, dest) : MPI_SUCCESS;
+  if (code == MPI_SUCCESS) {
+    bool watched = request_watch(comm, dest, tag, m.elements * m.wire);
+    code = mpi_send(m.data, m.count, m.type, dest, tag, comm->handle);
+    if (watched) request_watched();
+  }
   message_done(&m);
   return code;
 }
@@ -109,46 +165,5 @@ int nmpi_iprobe(int source, int tag, const nmpi_comm *comm, int *flag, nmpi_stat
   TRY(check_recv(&comm, source, tag));
   int code = MPI_Iprobe(source, tag, comm->handle, flag, &found);
   if (*flag) status_probed(status, code, &found);
-  return code;
-}
-
-/* ---- the buffer of bsend ---- */
-
-/* MPI has one for the process. */
-static void *attached;
-
-int nmpi_bsend_overhead(void) {
-  return MPI_BSEND_OVERHEAD;
-}
-
-int nmpi_buffer_attach(int64_t bytes) {
-  const nmpi_comm *world = NULL;
-  if (bytes < MPI_BSEND_OVERHEAD || bytes > INT_MAX) {
-    return fail("bytes", "expected %d (BSEND_OVERHEAD) to %d, got %lld", MPI_BSEND_OVERHEAD,
-                INT_MAX, (long long)bytes);
-  }
-  TRY(check_comm(&world));
-  if (attached != NULL) return fail("bytes", "there is a buffer already: detach it first");
-  attached = malloc((size_t)bytes);
-  if (attached == NULL) return fail("bytes", "no memory for %lld bytes", (long long)bytes);
-  int code = MPI_Buffer_attach(attached, (int)bytes);
-  if (code != MPI_SUCCESS) {
-    free(attached);
-    attached = NULL;
-  }
-  return code;
-}
-
-int nmpi_buffer_detach(void) {
-  const nmpi_comm *world = NULL;
-  void *buffer;
-  int bytes;
-  TRY(check_comm(&world));
-  if (attached == NULL) return NMPI_SUCCESS;
-  int code = MPI_Buffer_detach((void *)&buffer, &bytes);
-  if (code == MPI_SUCCESS) {
-    free(attached);
-    attached = NULL;
-  }
   return code;
 }

@@ -273,6 +273,7 @@ static int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *d
   r->persistent = mpi_isend == MPI_Send_init;
   message *m = &r->message;
   int code = message_send(m, data, "data", &r->packed);
+  if (code == NMPI_SUCCESS && mpi_isend == MPI_Ibsend) code = check_buffer(m, dest);
   if (code == NMPI_SUCCESS) {
     bool watched = !r->persistent && request_watch(comm, dest, tag, room(r));
     code = mpi_isend(m->data, m->count, m->type, dest, tag, comm->handle, &r->handle);
