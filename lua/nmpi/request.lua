@@ -37,21 +37,20 @@ local number, flag, index, count = ffi.new "double[1]", ffi.new "int[1]", ffi.ne
 
 -- What keeps it alive, by the slot of the request. An entry goes when its slot is used again, and all go when no such
 -- operation is pending: to go through the completed ones would be a loop in the script's hot loop.
-local anchors, last_anchor = {}, -1
+local anchors, anchored = {}, 0
 
 -- When the Lua state closes, its memory goes, and no operation may be left on it.
 lib.guard = ffi.gc(ffi.new "char[1]", C.nmpi_request_abandon)
 
 local function anchor(r, data, array)
-  local slot = C.nmpi_request_slot(r)
-  anchors[slot] = keep(data, array)
-  if slot > last_anchor then last_anchor = slot end
+  anchors[C.nmpi_request_slot(r)] = keep(data, array)
+  anchored = anchored + 1
 end
 
 local function release()
   if C.nmpi_request_foreign() > 0 then return end
-  if last_anchor < 64 then clear(anchors) else anchors = {} end
-  last_anchor = -1
+  if anchored < 64 then clear(anchors) else anchors = {} end -- to clear a large table takes long, each time
+  anchored = 0
 end
 
 -- ---- posting ----
@@ -189,7 +188,7 @@ end
 -- @treturn int status
 function request.request_free(r)
   local code = C.nmpi_request_free(number_of(r, "request_free"))
-  if last_anchor >= 0 then release() end
+  if anchored > 0 then release() end
   return (status(code, "request_free"))
 end
 
@@ -201,7 +200,7 @@ end
 -- @treturn int status
 function request.wait(r, info)
   local code = C.nmpi_wait(number_of(r, "wait"), status_info(info, "wait"))
-  if last_anchor >= 0 then release() end
+  if anchored > 0 then release() end
   return (status(code, "wait"))
 end
 
@@ -212,7 +211,7 @@ end
 -- @treturn boolean whether it has
 function request.test(r, info)
   local code = C.nmpi_test(number_of(r, "test"), flag, status_info(info, "test"))
-  if last_anchor >= 0 then release() end
+  if anchored > 0 then release() end
   return status(code, "test"), flag[0] ~= 0
 end
 
@@ -269,7 +268,7 @@ local function completed(requests)
   if type(requests) == "table" then
     for i = 1, tonumber(list_array.length) do requests[i] = tonumber(list[i - 1]) end
   end
-  if last_anchor >= 0 then release() end
+  if anchored > 0 then release() end
 end
 
 -- A position in the core's array as an index of the script's container.
