@@ -166,6 +166,10 @@ local function load_core(abi)
   return core
 end
 
+-- A call of nmpi's takes about 35 constants of a trace. LuaJIT's limit of 500 would keep a loop of more than 14 calls
+-- from being compiled.
+if jit.opt then jit.opt.start "maxirconst=2000" end
+
 local library, abi = load_mpi()
 
 return {

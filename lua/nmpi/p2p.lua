@@ -13,7 +13,7 @@ local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 local dtypes = require "nmpi.dtype"
 
-local tonumber, type = tonumber, type
+local tonumber = tonumber
 local int, optional_int = check.int, check.optional_int
 local communicator, status, status_info = check.comm, check.status, check.info
 local send_buffer, recv_buffer = buffer.send, buffer.recv
