@@ -285,8 +285,6 @@ local function run(problems, mode, batch)
   return status, all, failed, way
 end
 
-local transfers = 0
-
 -- Sends { dtype, from, to, length, room } each from one layout into another, all of them at once.
 local function exchange(problems, mode, cases)
   local source = mode.self and rank or mode.from or left
@@ -294,10 +292,10 @@ local function exchange(problems, mode, cases)
   for i, c in ipairs(cases) do
     local sent = data.guards(c.from, c.length, c.dtype)
     local got, memory = data.guards(c.to, c.room or c.length, c.dtype)
-    batch[i] = { sent = set(sent, rank, i), got = got, memory = memory, tag = i % 3, length = c.length, ctype = c.dtype }
+    set(sent, rank, i)
+    batch[i] = { sent = sent, got = got, memory = memory, tag = i % 3, length = c.length, ctype = c.dtype }
   end
   local status, all, _, way = run(problems, mode, batch)
-  transfers = transfers + #batch
   note(problems, ("%s, %s: status"):format(mode.name, way), status, SUCCESS)
   for i, c in ipairs(cases) do
     local label = ("%s, %s, %d of %s, %s to %s of %d: "):format(mode.name, way, c.length, c.dtype, c.from, c.to,
@@ -398,13 +396,6 @@ for m, mode in ipairs(modes) do
     end)
   end)
 end
-
-describe("the exchanges above", function()
-  it("are more than ten thousand", function()
-    assert(transfers > 4000, transfers)
-    if rank == 0 and os.getenv "NMPI_SPEC_COUNT" then io.stderr:write(transfers, " transfers\n") end
-  end)
-end)
 
 -- ---- blocking exchanges ----
 
@@ -535,11 +526,6 @@ local function truncated(way, container, length, room, layout, dtype)
   return problems
 end
 
--- Open MPI 4.1 does not tell when a short message to oneself was cut.
-local function is_told(length)
-  return size > 1 or length > 128 or mpi.info().abi ~= "openmpi"
-end
-
 describe("a message that is too long", function()
   for i, way in ipairs(way_names) do
     it("is reported by " .. way .. ", and its neighbours are not touched", function()
@@ -547,8 +533,9 @@ describe("a message that is too long", function()
       for j, container in ipairs(containers) do
         for k, sizes in ipairs { { 1000, 24 }, { 200000, 24 }, { 200000, 1000 }, { 24, 7 }, { 24, 1 }, { 1000, 0 } } do
           local layout = data.at(layouts, i + j + k)
-          local found_ones = is_told(sizes[1]) and truncated(way, container, sizes[1], sizes[2], layout, "double") or {}
-          for _, problem in ipairs(found_ones) do problems[#problems + 1] = problem end
+          for _, problem in ipairs(truncated(way, container, sizes[1], sizes[2], layout, "double")) do
+            problems[#problems + 1] = problem
+          end
         end
       end
       judge(problems)
@@ -575,7 +562,8 @@ describe("a message that is too long", function()
         note(problems, "class in info", class(info.error), mpi.ERR_TRUNCATE)
         note(problems, "received again", pcall(mpi.mrecv, got, message), false)
         data.fill(got, 1)
-        note(problems, "neighbours", data.difference(memory, select(2, data.new("stepped", sizes[2], "double", 1))), nil)
+        local _, expected = data.new("stepped", sizes[2], "double", 1)
+        note(problems, "neighbours", data.difference(memory, expected), nil)
       end
     end
     judge(problems)
@@ -727,7 +715,7 @@ describe("indices", function()
       -- What is still pending stays.
       assert.equal(pending, tonumber(requests[base + 1]))
       spoil()
-      assert.same({ n = 3, SUCCESS, false, nil }, { n = select("#", mpi.testany(requests, info)), mpi.testany(requests) })
+      assert.same({ SUCCESS, false, nil }, { mpi.testany(requests, info) })
       assert.same({ SUCCESS, {} }, { mpi.testsome(requests) })
       assert.same({ SUCCESS, false }, { mpi.testall(requests) })
       assert.same({ SUCCESS, false }, { mpi.test(pending, info) })
@@ -900,7 +888,7 @@ describe("what is no request", function()
       -- The length of such a list is either end of a hole.
       if #list > 3 then fails(function() mpi[routine](list) end) end
     end
-    local grown = setmetatable({ 0, 0 }, { __index = function(t, k) return k == 3 and live or nil end })
+    local grown = setmetatable({ 0, 0 }, { __index = function(_, k) return k == 3 and live or nil end })
     assert.equal(SUCCESS, mpi.waitall(grown))
   end)
 
@@ -1245,8 +1233,8 @@ describe("a persistent request", function()
           note(problems, "status of start", status, SUCCESS)
           note(problems, "status", mpi.waitall(requests), SUCCESS)
           note(problems, "entry", tonumber(requests[0]), r)
-          expect_memory(problems, ("round %d, %d of %s, %s to %s"):format(round, n, dtype, from, to), memory, to, n, dtype,
-            left, round)
+          local label = ("round %d, %d of %s, %s to %s"):format(round, n, dtype, from, to)
+          expect_memory(problems, label, memory, to, n, dtype, left, round)
         end
         note(problems, "free", first_failure(mpi.request_free(r), mpi.request_free(s)), SUCCESS)
       end
@@ -1580,10 +1568,11 @@ describe("more elements than MPI counts, which travel in chunks", function()
   it("report a message that is too long", function()
     local problems = {}
     for i, layout in ipairs(layouts) do
-      for _, problem in ipairs(truncated(data.at(way_names, i), data.at(containers, i), 1000, 24, layout, "double")) do
+      local way, container = data.at(way_names, i), data.at(containers, i)
+      for _, problem in ipairs(truncated(way, container, 1000, 24, layout, "double")) do
         problems[#problems + 1] = problem
       end
-      for _, problem in ipairs(truncated(data.at(way_names, i), data.at(containers, i), 200000, 1000, layout, "int16")) do
+      for _, problem in ipairs(truncated(way, container, 200000, 1000, layout, "int16")) do
         problems[#problems + 1] = problem
       end
     end
@@ -1599,6 +1588,7 @@ end)
 -- ---- compiled code ----
 
 describe("compiled", function()
+  local raise = error -- busted's globals are looked up by functions
   local a, b = mpi.zeros(1), mpi.zeros(1)
   local matrix = mpi.zeros({ 4, 4 }, "int32")
   local column, other = matrix:col(1), matrix:col(2)
@@ -1622,13 +1612,12 @@ describe("compiled", function()
   -- A loop that receives into `to` and sends `from` by each mode, and completes both by finish(requests).
   local function both(send, from, to, finish)
     return function(n)
-      local status
       for _ = 1, n do
-        status, requests[0] = mpi.irecv(to, 0, 1, SELF)
-        status, requests[1] = send(from, 0, 1, SELF)
+        local _, r = mpi.irecv(to, 0, 1, SELF)
+        local _, s = send(from, 0, 1, SELF)
+        requests[0], requests[1] = r, s
         finish(requests)
       end
-      return status
     end
   end
 
@@ -1662,10 +1651,10 @@ describe("compiled", function()
       end
     end },
     { "a list of requests", function(n)
-      local _
       for _ = 1, n do
-        _, list[1] = mpi.irecv(b, 0, 1, SELF)
-        _, list[2] = mpi.isend(a, 0, 1, SELF)
+        local _, r = mpi.irecv(b, 0, 1, SELF)
+        local _, s = mpi.isend(a, 0, 1, SELF)
+        list[1], list[2] = r, s
         mpi.waitall(list)
       end
     end, nested = true },
@@ -1700,7 +1689,7 @@ describe("compiled", function()
         a[0] = i
         mpi.startall(persistent)
         mpi.waitall(persistent)
-        assert(b[0] == i)
+        if b[0] ~= i then raise "wrong data" end
       end
     end },
     { "startall of views in a list", function(n)
@@ -1751,7 +1740,7 @@ describe("compiled", function()
         local _, s = mpi.isend(a, 0, 1, SELF)
         mpi.iprobe(0, 1, SELF, info)
         mpi.probe(0, 1, SELF, info)
-        assert(info:count "double" == 1)
+        if info:count "double" ~= 1 then raise "wrong count" end
         mpi.recv(b, 0, 1, SELF)
         mpi.wait(s)
       end
@@ -1783,8 +1772,7 @@ describe("compiled", function()
         mpi.wait(r)
       end
     end },
-    -- About as many as fit: a trace has at most 500 constants (jit.opt's maxirconst).
-    { "a loop of eighteen routines", function(n)
+    { "a loop of twenty routines", function(n)
       for i = 1, n do
         a[0] = i
         local _, r = mpi.irecv(b, 0, 1, SELF)
@@ -1795,6 +1783,8 @@ describe("compiled", function()
         mpi.sendrecv(a, 0, b, 0, 1, 1, SELF, info)
         mpi.bcast(a, 0, SELF)
         mpi.allreduce(a, total, mpi.SUM, SELF)
+        mpi.gather(a, b, 1, 0, SELF)
+        mpi.allgather(a, b, 1, SELF)
         mpi.barrier(SELF)
         mpi.startall(persistent)
         mpi.waitany(persistent)
@@ -1803,7 +1793,7 @@ describe("compiled", function()
         mpi.bsend(a, 0, 1, SELF)
         mpi.recv(b, 0, 1, SELF)
         mpi.sendrecv_replace(a, 0, 0, 1, 1, SELF)
-        assert(b[0] == i and mpi.rank(SELF) == 0 and mpi.size(SELF) == 1)
+        if b[0] ~= i or mpi.rank(SELF) ~= 0 or mpi.size(SELF) ~= 1 then raise "wrong data" end
       end
     end },
   })
