@@ -33,7 +33,8 @@ enum state {
 typedef struct request {
   enum state state;
   int generation; /* of the number last given out */
-  int next;       /* slot, in the pool's list of free ones */
+  int next;       /* slot, in the pool's list of free ones, or of pending receives */
+  int before;     /* slot, in the list of pending receives */
   bool receive;
   bool persistent;
   bool foreign;    /* Lua anchors the memory */
@@ -67,8 +68,9 @@ typedef struct pool {
   request *requests;
   int count;
   int room;
-  int free;    /* the first free slot */
-  int foreign; /* pending operations on foreign memory */
+  int free;     /* the first free slot */
+  int receives; /* the first pending receive */
+  int foreign;  /* pending operations on foreign memory */
   lists lists;
 } pool;
 
@@ -98,7 +100,7 @@ static pool *pool_find(void) {
   pool *p = calloc(1, sizeof *p);
   if (p == NULL) return NULL;
   p->id = pool_count;
-  p->free = END;
+  p->free = p->receives = END;
   pools[pool_count++] = p;
   return p;
 }
@@ -209,9 +211,9 @@ static int64_t room(const request *r) {
 static bool watch(MPI_Comm comm, int dest, int tag, int64_t bytes) {
 #ifdef OPEN_MPI
   bool any = false;
-  for (int slot = 0; slot < mine->count; slot++) {
+  for (int slot = mine->receives; slot != END; slot = mine->requests[slot].next) {
     request *r = &mine->requests[slot];
-    r->watched = r->state == ACTIVE && r->receive && r->comm == comm && room(r) < bytes &&
+    r->watched = r->comm == comm && room(r) < bytes &&
                  (r->peer == MPI_ANY_SOURCE || r->peer == dest) &&
                  (r->tag == MPI_ANY_TAG || r->tag == tag) && !is_complete(r);
     any |= r->watched;
@@ -228,13 +230,34 @@ bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes) {
 }
 
 void request_watched(void) {
-  for (int slot = 0; slot < mine->count; slot++) {
+  for (int slot = mine->receives; slot != END; slot = mine->requests[slot].next) {
     request *r = &mine->requests[slot];
     if (r->watched) r->cut = is_complete(r);
   }
 }
 
 /* ---- posting ---- */
+
+static void activate(request *r) {
+  int slot = (int)(r - mine->requests);
+  r->state = ACTIVE;
+  r->cancelling = r->watched = r->cut = false;
+  if (!r->receive) return;
+  r->next = mine->receives;
+  r->before = END;
+  if (r->next != END) mine->requests[r->next].before = slot;
+  mine->receives = slot;
+}
+
+static void deactivate(request *r) {
+  if (!r->receive) return;
+  if (r->next != END) mine->requests[r->next].before = r->before;
+  if (r->before != END) {
+    mine->requests[r->before].next = r->next;
+  } else {
+    mine->receives = r->next;
+  }
+}
 
 /* What follows the call that posts an operation. */
 static int posted(request *r, int code, const nmpi_array *data, const char *routine, int peer,
@@ -244,8 +267,11 @@ static int posted(request *r, int code, const nmpi_array *data, const char *rout
     retire(r);
     return code;
   }
-  r->state = r->persistent ? INACTIVE : ACTIVE;
-  r->cancelling = r->watched = r->cut = false;
+  if (r->persistent) {
+    r->state = INACTIVE;
+  } else {
+    activate(r);
+  }
   r->comm = comm != NULL ? comm->handle : MPI_COMM_NULL;
   r->own = comm != NULL ? comm->rank : MPI_PROC_NULL;
   r->owner = data->owner;
@@ -345,10 +371,7 @@ static int start(request *r) {
   bool watched = !r->receive && r->peer == r->own && watch(r->comm, r->peer, r->tag, room(r));
   int code = MPI_Start(&r->handle);
   if (watched) request_watched();
-  if (code == MPI_SUCCESS) {
-    r->state = ACTIVE;
-    r->cancelling = r->watched = r->cut = false;
-  }
+  if (code == MPI_SUCCESS) activate(r);
   return code;
 }
 
@@ -386,6 +409,7 @@ static int finish(request *r, int code, const MPI_Status *found, nmpi_status *st
     status_empty(status, code);
     if (status != NULL) status->cancelled = cancelled;
   }
+  deactivate(r);
   if (r->persistent && code == MPI_SUCCESS) {
     r->state = INACTIVE;
   } else {
