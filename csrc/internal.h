@@ -181,7 +181,9 @@ void message_from_self(message *m);
 int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed);
 /* Lets count and type describe the first `elements` only. */
 void message_limit(message *m, int64_t elements);
-/* Fails where MPI itself would read and write the same memory. */
+/* Whether MPI itself would use the same memory for both; scratch is nobody else's. */
+bool message_overlap(const message *a, const message *b);
+/* Fails where it would read and write the same memory. */
 int message_disjoint(const message *send, const message *recv);
 /* After success: unpacks the first `elements` elements into the view, if it is one. */
 void message_unpack(const message *m, int64_t elements);
@@ -213,6 +215,8 @@ int check_buffer(const message *m, int dest);
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 
+/* To be called before what sends or receives: does what is needed in a communicator of one process. */
+int request_alone(message *m, const nmpi_comm *comm, bool receive);
 /* To be called before and after what sends `bytes`, the second if the first says so: pending receives that a message to
  * oneself cuts are found out, where MPI does not tell. */
 bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes);

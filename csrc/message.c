@@ -167,11 +167,14 @@ int message_duplicate(message *copy, const message *m, const char *argument, scr
   return NMPI_SUCCESS;
 }
 
+bool message_overlap(const message *a, const message *b) {
+  if (a->packed || b->packed || a->bytes == 0 || b->bytes == 0) return false;
+  uintptr_t first = (uintptr_t)a->data, second = (uintptr_t)b->data;
+  return first < second + b->bytes && second < first + a->bytes;
+}
+
 int message_disjoint(const message *send, const message *recv) {
-  if (send->packed || recv->packed) return NMPI_SUCCESS;
-  uintptr_t s = (uintptr_t)send->data, r = (uintptr_t)recv->data;
-  if (s + send->bytes <= r || r + recv->bytes <= s) return NMPI_SUCCESS;
-  if (send->bytes == 0 || recv->bytes == 0) return NMPI_SUCCESS;
+  if (!message_overlap(send, recv)) return NMPI_SUCCESS;
   return fail("recvdata", "expected memory of its own, but it overlaps 'senddata'");
 }
 

@@ -426,11 +426,11 @@ int nmpi_cancel(double request);
 
 /* MPI_Mprobe, MPI_Improbe, MPI_Mrecv and MPI_Imrecv. A message is a number as requests are; what it names is
  * received once. */
-int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *message, nmpi_status *status);
-int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *message,
+int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *matched, nmpi_status *status);
+int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *matched,
                  nmpi_status *status);
-int nmpi_mrecv(nmpi_array *data, double message, nmpi_status *status);
-int nmpi_imrecv(nmpi_array *data, double message, double *request);
+int nmpi_mrecv(nmpi_array *data, double matched, nmpi_status *status);
+int nmpi_imrecv(nmpi_array *data, double matched, double *request);
 
 /* Foreign memory has no count to hold: Lua anchors its owner by the slot of the request, which is not used for another
  * one before the operation has completed. Not statuses: the slot of a pending request, and how many operations on

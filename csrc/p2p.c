@@ -66,6 +66,7 @@ static int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
   message m;
   TRY(check_send(&comm, dest, tag));
   TRY(message_send(&m, data, "data", message_scratch(SLOT_SEND)));
+  TRY(request_alone(&m, comm, false));
   int code = mpi_send == MPI_Bsend ? check_buffer(&m, dest) : MPI_SUCCESS;
   if (code == MPI_SUCCESS) {
     bool watched = request_watch(comm, dest, tag, m.elements * m.wire);
@@ -97,7 +98,7 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   TRY(check_recv(&comm, source, tag));
   TRY(message_recv(&m, data, "data", false, message_scratch(SLOT_RECV)));
-  if (comm->size == 1) message_from_self(&m);
+  TRY(request_alone(&m, comm, true));
   int code = MPI_Recv(m.data, m.count, m.type, source, tag, comm->handle, &found);
   code = message_receive_end(&m, code, &found, status);
   message_done(&m);
@@ -107,7 +108,8 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
 static int exchange(message *s, int dest, message *r, int source, int sendtag, int recvtag,
                     const nmpi_comm *comm, nmpi_status *status) {
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
-  if (comm->size == 1) message_from_self(r);
+  TRY(request_alone(s, comm, false));
+  TRY(request_alone(r, comm, true));
   bool watched = request_watch(comm, dest, sendtag, s->elements * s->wire);
   int code = MPI_Sendrecv(s->data, s->count, s->type, dest, sendtag, r->data, r->count, r->type,
                           source, recvtag, comm->handle, &found);

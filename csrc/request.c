@@ -30,11 +30,11 @@ enum state {
   ABANDONED, /* freed, or completed or cancelled by force: counts as null */
 };
 
-typedef struct request {
+typedef struct operation {
   enum state state;
   int generation; /* of the number last given out */
-  int next;       /* slot, in the pool's list of free ones, or of pending receives */
-  int before;     /* slot, in the list of pending receives */
+  int next;       /* slot, in the pool's list of free or of active ones */
+  int before;     /* slot, in the list of active ones */
   bool receive;
   bool persistent;
   bool foreign;    /* Lua anchors the memory */
@@ -42,7 +42,7 @@ typedef struct request {
   bool listed;     /* in the list of the current call */
   bool watched;    /* it may be cut by the send that is going on */
   bool cut;        /* it has been, and MPI will not say so */
-  bool alone;      /* a message within a communicator of one process */
+  bool alone;      /* in a communicator of one process */
   MPI_Comm comm;
   int own; /* this process's rank in it */
   MPI_Request handle;
@@ -55,7 +55,7 @@ typedef struct request {
   int peer;
   int tag;
   char *line; /* of the script, where noted */
-} request;
+} operation;
 
 /* Lists of one call, kept for the next. */
 typedef struct lists {
@@ -65,12 +65,12 @@ typedef struct lists {
 typedef struct pool {
   int id;
   bool taken; /* by a thread that lives */
-  request *requests;
+  operation *slots;
   int count;
   int room;
-  int free;     /* the first free slot */
-  int receives; /* the first pending receive */
-  int foreign;  /* pending operations on foreign memory */
+  int free;    /* the first free slot */
+  int active;  /* the first active one */
+  int foreign; /* pending operations on foreign memory */
   lists lists;
 } pool;
 
@@ -100,7 +100,7 @@ static pool *pool_find(void) {
   pool *p = calloc(1, sizeof *p);
   if (p == NULL) return NULL;
   p->id = pool_count;
-  p->free = p->receives = END;
+  p->free = p->active = END;
   pools[pool_count++] = p;
   return p;
 }
@@ -119,33 +119,34 @@ static pool *pool_mine(void) {
 static bool pool_grow(pool *p) {
   int room = p->room == 0 ? 64 : 2 * p->room;
   if (room > MAX_SLOTS) return false;
-  request *requests = realloc(p->requests, (size_t)room * sizeof *requests);
-  if (requests == NULL) return false;
-  p->requests = requests;
+  operation *slots = realloc(p->slots, (size_t)room * sizeof *slots);
+  if (slots == NULL) return false;
+  p->slots = slots;
   p->room = room;
   return true;
 }
 
-/* A slot for an operation that is about to start. */
-static int take(request **taken) {
+/* A slot for an operation that is about to start; NULL after a failure. */
+static operation *take(void) {
   pool *p = pool_mine();
-  if (p == NULL) return fail("request", "no more than %d threads can make requests", MAX_POOLS);
-  if (p->free != END) {
-    *taken = &p->requests[p->free];
-    p->free = (*taken)->next;
+  operation *r = NULL;
+  if (p == NULL) {
+    fail("request", "no more than %d threads can make requests", MAX_POOLS);
+  } else if (p->free != END) {
+    r = &p->slots[p->free];
+    p->free = r->next;
+  } else if (p->count == p->room && !pool_grow(p)) {
+    fail("request", "there are too many pending operations, %d", p->count);
   } else {
-    if (p->count == p->room && !pool_grow(p)) {
-      return fail("request", "there are too many pending operations, %d", p->count);
-    }
-    *taken = &p->requests[p->count++];
-    **taken = (request){0};
+    r = &p->slots[p->count++];
+    *r = (operation){0};
   }
-  (*taken)->generation++;
-  return NMPI_SUCCESS;
+  if (r != NULL) r->generation++;
+  return r;
 }
 
 /* Ends what a slot was taken for. One whose generations are used up is not used again. */
-static void retire(request *r) {
+static void retire(operation *r) {
   owner_release(r->owner);
   r->owner = NULL;
   free(r->line);
@@ -156,16 +157,16 @@ static void retire(request *r) {
   r->state = FREE;
   if (r->generation == MAX_GENERATION) return;
   r->next = mine->free;
-  mine->free = (int)(r - mine->requests);
+  mine->free = (int)(r - mine->slots);
 }
 
-static double number_of(const request *r) {
+static double number_of(const operation *r) {
   double high = (double)mine->id * (1 << GENERATION_BITS) + (double)r->generation;
-  return high * MAX_SLOTS + (double)(r - mine->requests);
+  return high * MAX_SLOTS + (double)(r - mine->slots);
 }
 
 /* Finds the request of a number; NULL for one that is null or has completed. */
-static int find(double number, const char *argument, request **found) {
+static int find(double number, const char *argument, operation **found) {
   *found = NULL;
   if (number == NMPI_REQUEST_NULL) return NMPI_SUCCESS;
   pool *p = pool_mine();
@@ -177,16 +178,16 @@ static int find(double number, const char *argument, request **found) {
     return fail(argument, "expected a request of this thread, got one of another thread");
   }
   if (p == NULL || !whole || id != p->id || slot >= p->count || generation == 0 ||
-      generation > p->requests[slot].generation) {
+      generation > p->slots[slot].generation) {
     return fail(argument, "expected a request, got %.17g, which is none", number);
   }
-  request *r = &p->requests[slot];
+  operation *r = &p->slots[slot];
   bool live = r->state != FREE && r->state != ABANDONED;
   if (generation == r->generation && live) *found = r;
   return NMPI_SUCCESS;
 }
 
-static int find_request(double number, request **found) {
+static int find_request(double number, operation **found) {
   TRY(find(number, "request", found));
   if (*found == NULL || (*found)->state != MESSAGE) return NMPI_SUCCESS;
   return fail("request", "expected a request, got a message that mprobe found");
@@ -198,22 +199,22 @@ static int find_request(double number, request **found) {
  * meets. It completes such a receive within the call that sends, so what is complete after it, and was not before,
  * has been cut if there was less room than the message takes. */
 
-static bool is_complete(const request *r) {
+static bool is_complete(const operation *r) {
   int done = 0;
   MPI_Request_get_status(r->handle, &done, MPI_STATUS_IGNORE);
   return done;
 }
 
-static int64_t room(const request *r) {
+static int64_t room(const operation *r) {
   return r->message.elements * r->message.wire;
 }
 
 static bool watch(MPI_Comm comm, int dest, int tag, int64_t bytes) {
 #ifdef OPEN_MPI
   bool any = false;
-  for (int slot = mine->receives; slot != END; slot = mine->requests[slot].next) {
-    request *r = &mine->requests[slot];
-    r->watched = r->comm == comm && room(r) < bytes &&
+  for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
+    operation *r = &mine->slots[slot];
+    r->watched = r->receive && r->comm == comm && room(r) < bytes &&
                  (r->peer == MPI_ANY_SOURCE || r->peer == dest) &&
                  (r->tag == MPI_ANY_TAG || r->tag == tag) && !is_complete(r);
     any |= r->watched;
@@ -230,38 +231,56 @@ bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes) {
 }
 
 void request_watched(void) {
-  for (int slot = mine->receives; slot != END; slot = mine->requests[slot].next) {
-    request *r = &mine->requests[slot];
+  for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
+    operation *r = &mine->slots[slot];
     if (r->watched) r->cut = is_complete(r);
   }
 }
 
-/* ---- posting ---- */
+/* ---- messages to oneself that overlap ---- */
 
-static void activate(request *r) {
-  int slot = (int)(r - mine->requests);
-  r->state = ACTIVE;
-  r->cancelling = r->watched = r->cut = false;
-  if (!r->receive) return;
-  r->next = mine->receives;
-  r->before = END;
-  if (r->next != END) mine->requests[r->next].before = slot;
-  mine->receives = slot;
+/* MPICH 4.0 ends the process where a message within a communicator of one process would be copied onto itself. */
+static int check_alone(const message *m, MPI_Comm comm, bool receive) {
+  if (mine == NULL) return NMPI_SUCCESS;
+  for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
+    const operation *r = &mine->slots[slot];
+    if (r->receive == receive || r->comm != comm || !message_overlap(&r->message, m)) continue;
+    return fail(m->argument, "expected memory of its own, but it overlaps that of a pending %s",
+                r->routine);
+  }
+  return NMPI_SUCCESS;
 }
 
-static void deactivate(request *r) {
-  if (!r->receive) return;
-  if (r->next != END) mine->requests[r->next].before = r->before;
+int request_alone(message *m, const nmpi_comm *comm, bool receive) {
+  if (comm->size > 1) return NMPI_SUCCESS;
+  if (receive) message_from_self(m);
+  return check_alone(m, comm->handle, receive);
+}
+
+/* ---- posting ---- */
+
+static void activate(operation *r) {
+  int slot = (int)(r - mine->slots);
+  r->state = ACTIVE;
+  r->cancelling = r->watched = r->cut = false;
+  r->next = mine->active;
+  r->before = END;
+  if (r->next != END) mine->slots[r->next].before = slot;
+  mine->active = slot;
+}
+
+static void deactivate(operation *r) {
+  if (r->next != END) mine->slots[r->next].before = r->before;
   if (r->before != END) {
-    mine->requests[r->before].next = r->next;
+    mine->slots[r->before].next = r->next;
   } else {
-    mine->receives = r->next;
+    mine->active = r->next;
   }
 }
 
 /* What follows the call that posts an operation. */
-static int posted(request *r, int code, const nmpi_array *data, const char *routine, int peer,
-                  int tag, const nmpi_comm *comm, double *number) {
+static int posted(operation *r, int code, const nmpi_array *data, const char *routine, int peer,
+                  int tag, MPI_Comm comm, double *number) {
   message_free_type(&r->message);
   if (code != MPI_SUCCESS) {
     retire(r);
@@ -272,8 +291,7 @@ static int posted(request *r, int code, const nmpi_array *data, const char *rout
   } else {
     activate(r);
   }
-  r->comm = comm != NULL ? comm->handle : MPI_COMM_NULL;
-  r->own = comm != NULL ? comm->rank : MPI_PROC_NULL;
+  r->comm = comm;
   r->owner = data->owner;
   owner_retain(r->owner);
   r->foreign = data->owner == NULL;
@@ -291,21 +309,24 @@ typedef int isender(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Req
 
 static int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *data, int dest,
                     int tag, const nmpi_comm *comm, double *number) {
-  request *r;
   *number = NMPI_REQUEST_NULL;
   TRY(check_send(&comm, dest, tag));
-  TRY(take(&r));
+  operation *r = take();
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
   r->receive = false;
+  r->own = comm->rank;
+  r->alone = comm->size == 1;
   r->persistent = mpi_isend == MPI_Send_init;
   message *m = &r->message;
   int code = message_send(m, data, "data", &r->packed);
   if (code == NMPI_SUCCESS && mpi_isend == MPI_Ibsend) code = check_buffer(m, dest);
+  if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, false);
   if (code == NMPI_SUCCESS) {
     bool watched = !r->persistent && request_watch(comm, dest, tag, room(r));
     code = mpi_isend(m->data, m->count, m->type, dest, tag, comm->handle, &r->handle);
     if (watched) request_watched();
   }
-  return posted(r, code, data, routine, dest, tag, comm, number);
+  return posted(r, code, data, routine, dest, tag, comm->handle, number);
 }
 
 int nmpi_isend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
@@ -334,19 +355,21 @@ typedef int ireceiver(void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request
 
 static int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data, int source,
                     int tag, const nmpi_comm *comm, double *number) {
-  request *r;
   *number = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
-  TRY(take(&r));
+  operation *r = take();
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
   r->receive = true;
+  r->own = comm->rank;
+  r->alone = comm->size == 1;
   r->persistent = mpi_irecv == MPI_Recv_init;
   message *m = &r->message;
   int code = message_recv(m, data, "data", false, &r->packed);
+  if (code == NMPI_SUCCESS) code = request_alone(m, comm, true);
   if (code == NMPI_SUCCESS) {
-    if (comm->size == 1) message_from_self(m);
     code = mpi_irecv(m->data, m->count, m->type, source, tag, comm->handle, &r->handle);
   }
-  return posted(r, code, data, routine, source, tag, comm, number);
+  return posted(r, code, data, routine, source, tag, comm->handle, number);
 }
 
 int nmpi_irecv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request) {
@@ -359,14 +382,18 @@ int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm,
 
 /* ---- starting persistent requests ---- */
 
-static int check_startable(double number, request **r) {
-  TRY(find_request(number, r));
-  if (*r != NULL && (*r)->state == INACTIVE) return NMPI_SUCCESS;
-  return fail("request", "expected a persistent request that is not active, got %s",
-              *r == NULL ? "a null or completed one" : "an active one");
+/* The inactive persistent request of a number; NULL after a failure. */
+static operation *find_startable(double number) {
+  operation *r;
+  if (find_request(number, &r) != NMPI_SUCCESS) return NULL;
+  if (r != NULL && r->state == INACTIVE) return r;
+  fail("request", "expected a persistent request that is not active, got %s",
+       r == NULL ? "a null or completed one" : "an active one");
+  return NULL;
 }
 
-static int start(request *r) {
+static int start(operation *r) {
+  if (r->alone) TRY(check_alone(&r->message, r->comm, r->receive));
   if (!r->receive && r->message.packed) pack(r->message.data, &r->view, r->view.length);
   bool watched = !r->receive && r->peer == r->own && watch(r->comm, r->peer, r->tag, room(r));
   int code = MPI_Start(&r->handle);
@@ -375,15 +402,14 @@ static int start(request *r) {
   return code;
 }
 
-int nmpi_start(double number) {
-  request *r;
-  TRY(check_startable(number, &r));
-  return start(r);
+int nmpi_start(double request) {
+  operation *r = find_startable(request);
+  return r != NULL ? start(r) : NMPI_ERR_ARGUMENT;
 }
 
-int nmpi_request_free(double number) {
-  request *r;
-  TRY(find_request(number, &r));
+int nmpi_request_free(double request) {
+  operation *r;
+  TRY(find_request(request, &r));
   if (r == NULL) return NMPI_SUCCESS;
   if (r->state != INACTIVE) {
     return fail("request", "expected a request that is not active: wait for it first");
@@ -396,7 +422,7 @@ int nmpi_request_free(double number) {
 /* ---- completing ---- */
 
 /* MPI says that an operation has ended with a code. */
-static int finish(request *r, int code, const MPI_Status *found, nmpi_status *status) {
+static int finish(operation *r, int code, const MPI_Status *found, nmpi_status *status) {
   const MPI_Status nobody = {.MPI_SOURCE = MPI_PROC_NULL, .MPI_TAG = MPI_ANY_TAG};
   if (r->peer == MPI_PROC_NULL) found = &nobody;
   int cancelled = 0;
@@ -420,21 +446,21 @@ static int finish(request *r, int code, const MPI_Status *found, nmpi_status *st
   return code;
 }
 
-int nmpi_wait(double number, nmpi_status *status) {
-  request *r;
+int nmpi_wait(double request, nmpi_status *status) {
+  operation *r;
   MPI_Status found = {0};
   status_empty(status, MPI_SUCCESS);
-  TRY(find_request(number, &r));
+  TRY(find_request(request, &r));
   if (r == NULL || r->state != ACTIVE) return NMPI_SUCCESS;
   return finish(r, MPI_Wait(&r->handle, &found), &found, status);
 }
 
-int nmpi_test(double number, int *flag, nmpi_status *status) {
-  request *r;
+int nmpi_test(double request, int *flag, nmpi_status *status) {
+  operation *r;
   MPI_Status found = {0};
   *flag = 0;
   status_empty(status, MPI_SUCCESS);
-  TRY(find_request(number, &r));
+  TRY(find_request(request, &r));
   if (r == NULL || r->state != ACTIVE) {
     *flag = 1;
     return NMPI_SUCCESS;
@@ -444,9 +470,9 @@ int nmpi_test(double number, int *flag, nmpi_status *status) {
   return *flag ? finish(r, code, &found, status) : NMPI_SUCCESS;
 }
 
-int nmpi_cancel(double number) {
-  request *r;
-  TRY(find_request(number, &r));
+int nmpi_cancel(double request) {
+  operation *r;
+  TRY(find_request(request, &r));
   /* Open MPI 4.1 crashes where a cancelled request is cancelled again. */
   if (r == NULL || r->state != ACTIVE || r->cancelling) return NMPI_SUCCESS;
   r->cancelling = true;
@@ -480,21 +506,21 @@ static int check_requests(const nmpi_array *requests) {
 
 static bool list_reserve(list *l, size_t n) {
   lists *kept = &pool_mine()->lists;
-  l->handles = scratch_get(&kept->handles, n * sizeof *l->handles);
-  l->statuses = scratch_get(&kept->statuses, n * sizeof *l->statuses);
+  l->handles = scratch_get(&kept->handles, n * sizeof(MPI_Request));
+  l->statuses = scratch_get(&kept->statuses, n * sizeof(MPI_Status));
   l->slots = scratch_get(&kept->slots, n * sizeof *l->slots);
   l->positions = scratch_get(&kept->positions, n * sizeof *l->positions);
   l->done = scratch_get(&kept->done, n * sizeof *l->done);
   return l->handles && l->statuses && l->slots && l->positions && l->done;
 }
 
-static request *at(const list *l, int k) {
-  return &mine->requests[l->slots[k]];
+static operation *at(const list *l, int k) {
+  return &mine->slots[l->slots[k]];
 }
 
 static int list_fill(list *l) {
   for (int i = 0; i < l->length; i++) {
-    request *r;
+    operation *r;
     TRY(find_request((double)l->numbers[i], &r));
     if (r == NULL) l->numbers[i] = NMPI_REQUEST_NULL;
     if (r == NULL || r->state != ACTIVE) continue;
@@ -504,7 +530,7 @@ static int list_fill(list *l) {
     }
     r->listed = true;
     l->handles[l->active] = r->handle;
-    l->slots[l->active] = (int)(r - mine->requests);
+    l->slots[l->active] = (int)(r - mine->slots);
     l->positions[l->active++] = i;
   }
   return NMPI_SUCCESS;
@@ -524,7 +550,7 @@ static int list_build(list *l, nmpi_array *requests) {
 /* Ends the k-th active request; returns the first code that is no success. */
 static int list_finish(list *l, int k, int code, const MPI_Status *found, nmpi_status *status,
                        int before) {
-  request *r = at(l, k);
+  operation *r = at(l, k);
   r->handle = l->handles[k];
   code = finish(r, code, found, status);
   if (r->state == FREE) l->numbers[l->positions[k]] = NMPI_REQUEST_NULL;
@@ -549,7 +575,7 @@ static int list_finish_all(list *l, int code) {
 static void list_end(list *l) {
   if (!l->twice) return;
   for (int i = 0; i < l->length; i++) {
-    request *r;
+    operation *r;
     if (find((double)l->numbers[i], "requests", &r) == NMPI_SUCCESS && r == NULL) {
       l->numbers[i] = NMPI_REQUEST_NULL;
     }
@@ -677,77 +703,97 @@ int nmpi_testsome(nmpi_array *requests, int *count, int *indices) {
   return some_by(MPI_Testsome, requests, count, indices);
 }
 
-int nmpi_startall(nmpi_array *requests) {
-  request *r;
-  TRY(check_requests(requests));
-  for (int i = 0; i < requests->length; i++) {
-    TRY(check_startable((double)requests->p.i64[i], &r));
-    for (int j = 0; j < i; j++) {
-      if (requests->p.i64[j] == requests->p.i64[i]) {
-        return fail("requests", "expected each request once, got one twice");
-      }
+/* Marks the requests of a list, from the first, that can be started; returns how many. */
+static int64_t mark_startable(const int64_t *numbers, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    operation *r = find_startable((double)numbers[i]);
+    if (r == NULL) return i;
+    if (r->listed) {
+      fail("requests", "expected each request once, got one twice");
+      return i;
     }
+    r->listed = true;
   }
-  for (int i = 0; i < requests->length; i++) {
-    TRY(check_startable((double)requests->p.i64[i], &r));
-    TRY(start(r));
+  return n;
+}
+
+int nmpi_startall(nmpi_array *requests) {
+  TRY(check_requests(requests));
+  const int64_t *numbers = requests->p.i64;
+  int64_t startable = mark_startable(numbers, requests->length);
+  for (int64_t i = 0; i < startable; i++) {
+    operation *r;
+    if (find((double)numbers[i], "requests", &r) == NMPI_SUCCESS && r != NULL) r->listed = false;
   }
+  if (startable < requests->length) return NMPI_ERR_ARGUMENT;
+  for (int64_t i = 0; i < startable; i++) TRY(nmpi_start((double)numbers[i]));
   return NMPI_SUCCESS;
 }
 
 /* ---- matched probes ---- */
 
-static int probed(int code, bool found, MPI_Message *matched, const MPI_Status *from,
-                  const nmpi_comm *comm, double *number, nmpi_status *status) {
-  request *r;
+static int probed(int code, bool found, MPI_Message *handle, const MPI_Status *from,
+                  const nmpi_comm *comm, double *matched, nmpi_status *status) {
   if (code != MPI_SUCCESS || !found) return code;
   status_probed(status, code, from);
-  TRY(take(&r));
+  operation *r = take();
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
   r->state = MESSAGE;
-  r->matched = *matched;
+  r->matched = *handle;
+  r->comm = comm->handle;
   r->alone = comm->size == 1;
   r->persistent = false;
   r->routine = "mprobe";
   r->peer = from->MPI_SOURCE;
   r->tag = from->MPI_TAG;
-  *number = number_of(r);
+  *matched = number_of(r);
   return NMPI_SUCCESS;
 }
 
-int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *number, nmpi_status *status) {
-  MPI_Message matched;
+int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *matched, nmpi_status *status) {
+  MPI_Message handle;
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
-  *number = NMPI_REQUEST_NULL;
+  *matched = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
-  int code = MPI_Mprobe(source, tag, comm->handle, &matched, &found);
-  return probed(code, true, &matched, &found, comm, number, status);
+  int code = MPI_Mprobe(source, tag, comm->handle, &handle, &found);
+  return probed(code, true, &handle, &found, comm, matched, status);
 }
 
-int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *number,
+int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *matched,
                  nmpi_status *status) {
-  MPI_Message matched;
+  MPI_Message handle;
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   *flag = 0;
-  *number = NMPI_REQUEST_NULL;
+  *matched = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
-  int code = MPI_Improbe(source, tag, comm->handle, flag, &matched, &found);
-  return probed(code, *flag != 0, &matched, &found, comm, number, status);
+  int code = MPI_Improbe(source, tag, comm->handle, flag, &handle, &found);
+  return probed(code, *flag != 0, &handle, &found, comm, matched, status);
 }
 
-static int find_message(double number, request **found) {
-  TRY(find(number, "message", found));
-  if (*found != NULL && (*found)->state == MESSAGE) return NMPI_SUCCESS;
-  return fail("message", "expected a message that mprobe found, got %s",
-              *found == NULL ? "one that has been received" : "a request");
+/* What a matched probe has found; NULL after a failure. */
+static operation *find_message(double number) {
+  operation *r;
+  if (find(number, "message", &r) != NMPI_SUCCESS) return NULL;
+  if (r != NULL && r->state == MESSAGE) return r;
+  fail("message", "expected a message that mprobe found, got %s",
+       r == NULL ? "one that has been received" : "a request");
+  return NULL;
 }
 
-int nmpi_mrecv(nmpi_array *data, double number, nmpi_status *status) {
-  request *r;
+/* What matched probes add to the making of a message. */
+static int matched_build(message *m, const operation *from, nmpi_array *data, scratch *packed) {
+  TRY(message_recv(m, data, "data", false, packed));
+  if (!from->alone) return NMPI_SUCCESS;
+  message_from_self(m);
+  return check_alone(m, from->comm, true);
+}
+
+int nmpi_mrecv(nmpi_array *data, double matched, nmpi_status *status) {
   message m;
   MPI_Status found = {0};
-  TRY(find_message(number, &r));
-  TRY(message_recv(&m, data, "data", false, message_scratch(SLOT_RECV)));
-  if (r->alone) message_from_self(&m);
+  operation *r = find_message(matched);
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
+  TRY(matched_build(&m, r, data, message_scratch(SLOT_RECV)));
   int code = MPI_Mrecv(m.data, m.count, m.type, &r->matched, &found);
   retire(r);
   code = message_receive_end(&m, code, &found, status);
@@ -755,46 +801,45 @@ int nmpi_mrecv(nmpi_array *data, double number, nmpi_status *status) {
   return code;
 }
 
-int nmpi_imrecv(nmpi_array *data, double number, double *request_) {
-  request *from, *r;
-  *request_ = NMPI_REQUEST_NULL;
-  TRY(find_message(number, &from));
-  TRY(take(&r));
-  TRY(find_message(number, &from)); /* taking may have moved it */
+int nmpi_imrecv(nmpi_array *data, double matched, double *request) {
+  *request = NMPI_REQUEST_NULL;
+  if (find_message(matched) == NULL) return NMPI_ERR_ARGUMENT;
+  operation *r = take(), *from = find_message(matched); /* taking may have moved it */
+  if (r == NULL || from == NULL) return NMPI_ERR_ARGUMENT;
   int peer = from->peer, tag = from->tag;
+  MPI_Comm comm = from->comm;
   r->receive = true;
   r->persistent = false;
   message *m = &r->message;
-  int code = message_recv(m, data, "data", false, &r->packed);
+  int code = matched_build(m, from, data, &r->packed);
   if (code == NMPI_SUCCESS) {
-    if (from->alone) message_from_self(m);
     code = MPI_Imrecv(m->data, m->count, m->type, &from->matched, &r->handle);
     retire(from);
   }
-  return posted(r, code, data, "imrecv", peer, tag, NULL, request_);
+  return posted(r, code, data, "imrecv", peer, tag, comm, request);
 }
 
 /* ---- foreign memory ---- */
 
-int nmpi_request_slot(double number) {
-  request *r;
-  return find(number, "request", &r) == NMPI_SUCCESS && r != NULL ? (int)(r - mine->requests) : END;
+int nmpi_request_slot(double request) {
+  operation *r;
+  return find(request, "request", &r) == NMPI_SUCCESS && r != NULL ? (int)(r - mine->slots) : END;
 }
 
 int nmpi_request_foreign(void) {
   return mine != NULL ? mine->foreign : 0;
 }
 
-void nmpi_request_note(double number, const char *line) {
-  request *r;
-  if (find(number, "request", &r) != NMPI_SUCCESS || r == NULL) return;
+void nmpi_request_note(double request, const char *line) {
+  operation *r;
+  if (find(request, "request", &r) != NMPI_SUCCESS || r == NULL) return;
   free(r->line);
   r->line = strdup(line);
 }
 
 /* ---- the end ---- */
 
-static void describe_peer(char *text, size_t size, const request *r) {
+static void describe_peer(char *text, size_t size, const operation *r) {
   const char *preposition = r->receive || r->state == MESSAGE ? "from" : "to";
   if (r->peer == MPI_ANY_SOURCE) {
     snprintf(text, size, "%s any rank", preposition);
@@ -805,7 +850,7 @@ static void describe_peer(char *text, size_t size, const request *r) {
   }
 }
 
-static void report(const request *r) {
+static void report(const operation *r) {
   char peer[32], tag[32] = "any tag";
   describe_peer(peer, sizeof peer, r);
   if (r->tag != MPI_ANY_TAG) snprintf(tag, sizeof tag, "tag %d", r->tag);
@@ -815,7 +860,7 @@ static void report(const request *r) {
 }
 
 /* Pending for good? A completed operation that nobody has waited for ends here. */
-static bool settle(request *r, int milliseconds) {
+static bool settle(operation *r, int milliseconds) {
   int done = 0;
   if (r->receive && !r->cancelling) MPI_Cancel(&r->handle);
   for (int waited = 0; !done; waited++) {
@@ -830,7 +875,7 @@ void nmpi_request_abandon(void *unused) {
   (void)unused;
   if (mine == NULL || nmpi_finalized()) return;
   for (int slot = 0; slot < mine->count; slot++) {
-    request *r = &mine->requests[slot];
+    operation *r = &mine->slots[slot];
     if (r->state != ACTIVE || !r->foreign) continue;
     if (!settle(r, 2000)) {
       report(r);
@@ -847,7 +892,7 @@ void request_finalize(void) {
   int pending = 0;
   for (int i = 0; i < pool_count; i++) {
     for (int slot = 0; slot < pools[i]->count; slot++) {
-      request *r = &pools[i]->requests[slot];
+      operation *r = &pools[i]->slots[slot];
       if (r->state == FREE) continue;
       if (r->state == INACTIVE) {
         MPI_Request_free(&r->handle);
