@@ -370,10 +370,6 @@ int nmpi_buffer_attach(int64_t bytes);
 int nmpi_buffer_detach(void);
 int nmpi_bsend_overhead(void);
 
-/* The most elements (bytes of structs) that MPI is given in one call, 2^31 - 1; what is more travels in chunks.
- * Specs lower it. */
-int nmpi_set_max_count(int64_t count);
-
 /* ---- requests ------------------------------------------------------------------------------ */
 
 /* A request is a number: NMPI_REQUEST_NULL, or one that names a thread, a slot of its pool and the slot's
@@ -470,6 +466,10 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
                    const nmpi_comm *comm);
 
 /* NMPI_CDEF_END */
+
+/* For specs, which lower it: the most elements (bytes of structs) that MPI is given in one call, 2^31 - 1. What is more
+ * travels in chunks. */
+int nmpi_set_max_count(int64_t count);
 
 #pragma GCC visibility pop
 

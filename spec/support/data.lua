@@ -9,6 +9,7 @@ if not pcall(ffi.typeof, "struct nmpi_spec_particle") then
     struct nmpi_spec_particle { double position[3]; int32_t id; char tag[4]; };
     struct nmpi_spec_colour { uint8_t r, g, b; };
     int memcmp(const void *, const void *, size_t);
+    int nmpi_set_max_count(int64_t count);
   ]]
 end
 
