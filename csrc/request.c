@@ -882,6 +882,7 @@ void nmpi_request_abandon(void *unused) {
       fprintf(stderr, "nmpi: its memory goes while MPI still uses it, so the job ends\n");
       nmpi_abort(1);
     }
+    deactivate(r);
     r->state = ABANDONED;
   }
 }
