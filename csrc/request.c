@@ -17,8 +17,8 @@ enum {
   GENERATION_BITS = 25,
   MAX_SLOTS = 1 << SLOT_BITS,
   MAX_GENERATION = (1 << GENERATION_BITS) - 1,
-  MAX_POOLS = 256,   /* 53 bits, what a double holds, less those of slot and generation */
-  PACK_KEPT = 65536, /* bytes: a packed view's buffer up to this size stays with the slot */
+  MAX_POOLS = 256,  /* 53 bits, what a double holds, less those of slot and generation */
+  PACK_KEPT = 4096, /* bytes: a packed view's buffer up to this size stays with the slot */
   END = -1
 };
 
@@ -859,28 +859,37 @@ static void report(const operation *r) {
           r->line != NULL ? r->line : "");
 }
 
-/* Pending for good? A completed operation that nobody has waited for ends here. */
-static bool settle(operation *r, int milliseconds) {
+/* Ends a receive by cancelling it, and a send by giving it until the deadline, in seconds of MPI_Wtime. False where
+ * it is still pending. */
+static bool settle(operation *r, double deadline) {
   int done = 0;
   if (r->receive && !r->cancelling) MPI_Cancel(&r->handle);
-  for (int waited = 0; !done; waited++) {
-    if (MPI_Test(&r->handle, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return true;
-    if (!done && waited >= milliseconds) return false;
-    if (!done) poll(NULL, 0, 1);
+  while (MPI_Test(&r->handle, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done) {
+    if (MPI_Wtime() >= deadline) return false;
+    poll(NULL, 0, 1);
   }
   return true;
+}
+
+/* In seconds, for all sends that are pending at the end. */
+static const double GRACE = 5;
+
+static void give_up(void) {
+  fprintf(stderr, "nmpi: rank %d of %d: nobody receives what was sent, so the job ends\n",
+          nmpi_comm_rank(NULL), nmpi_comm_size(NULL));
+  nmpi_abort(1);
 }
 
 void nmpi_request_abandon(void *unused) {
   (void)unused;
   if (mine == NULL || nmpi_finalized()) return;
+  double deadline = MPI_Wtime() + GRACE;
   for (int slot = 0; slot < mine->count; slot++) {
     operation *r = &mine->slots[slot];
     if (r->state != ACTIVE || !r->foreign) continue;
-    if (!settle(r, 2000)) {
+    if (!settle(r, deadline)) {
       report(r);
-      fprintf(stderr, "nmpi: its memory goes while MPI still uses it, so the job ends\n");
-      nmpi_abort(1);
+      give_up();
     }
     deactivate(r);
     r->state = ABANDONED;
@@ -890,7 +899,9 @@ void nmpi_request_abandon(void *unused) {
 enum { REPORTED = 10 };
 
 void request_finalize(void) {
+  double deadline = MPI_Wtime() + GRACE;
   int pending = 0;
+  bool lost = false;
   for (int i = 0; i < pool_count; i++) {
     for (int slot = 0; slot < pools[i]->count; slot++) {
       operation *r = &pools[i]->slots[slot];
@@ -901,7 +912,7 @@ void request_finalize(void) {
         continue;
       }
       if (pending++ < REPORTED) report(r);
-      if (r->state == ACTIVE && !settle(r, 0)) MPI_Request_free(&r->handle);
+      lost |= r->state == ACTIVE && !settle(r, r->receive ? 0 : deadline) && !r->receive;
       r->state = ABANDONED;
     }
   }
@@ -909,4 +920,6 @@ void request_finalize(void) {
     fprintf(stderr, "nmpi: rank %d of %d: and %d more\n", nmpi_comm_rank(NULL),
             nmpi_comm_size(NULL), pending - REPORTED);
   }
+  /* MPI_Finalize might wait for ever, or forget the message while its receiver waits. */
+  if (lost) give_up();
 }
