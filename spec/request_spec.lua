@@ -800,7 +800,75 @@ describe("thousands of requests", function()
   end)
 end)
 
+-- ---- a message to oneself, in memory that overlaps ----
+
+describe("memory that a pending operation uses, alone in a communicator,", function()
+  local x = mpi.zeros(100)
+  local message = "expected memory of its own, but it overlaps that of a pending "
+
+  local function refused(pending_by, f, ...)
+    local ok, err = pcall(f, ...)
+    assert.is_false(ok)
+    assert(err:find(message .. pending_by, 1, true), err)
+    assert(err:find("request_spec.lua", 1, true), err)
+  end
+
+  it("is refused to what sends", function()
+    local _, r = mpi.irecv(x:slice { 0, 60 }, 0, 1, SELF)
+    for _, routine in ipairs { "send", "ssend", "rsend", "isend", "issend", "irsend" } do
+      refused("irecv", mpi[routine], x:slice { 50, 100 }, 0, 1, SELF)
+    end
+    refused("irecv", mpi.sendrecv, x, 0, mpi.zeros(100), 0, 1, 1, SELF)
+    local _, p = mpi.send_init(x, 0, 1, SELF)
+    refused("irecv", mpi.start, p)
+    local beside = mpi.send(x:slice { 60, 100 }, 0, 1, SELF)
+    local status = mpi.wait(r)
+    mpi.request_free(p)
+    assert.same({ SUCCESS, SUCCESS }, { beside, status })
+  end)
+
+  it("is refused to what receives", function()
+    local _, s = mpi.isend(x, 0, 1, SELF)
+    refused("isend", mpi.recv, x, 0, 1, SELF)
+    refused("isend", mpi.irecv, x:slice { 99 }, ANY_SOURCE, 1, SELF)
+    refused("isend", mpi.sendrecv_replace, x, 0, 0, 1, 1, SELF)
+    local _, m = mpi.mprobe(0, 1, SELF)
+    refused("isend", mpi.mrecv, x, m)
+    refused("isend", mpi.imrecv, x, m)
+    local status = mpi.mrecv(mpi.zeros(100), m)
+    assert.same({ SUCCESS, SUCCESS }, { status, mpi.wait(s) })
+  end)
+
+  it("is free when the operation has ended", function()
+    for _ = 1, 3 do
+      local _, s = mpi.isend(x, 0, 1, SELF)
+      mpi.recv(mpi.zeros(100), 0, 1, SELF)
+      mpi.wait(s)
+      local _, r = mpi.irecv(x, 0, 1, SELF)
+      mpi.send(mpi.zeros(100), 0, 1, SELF)
+      assert.equal(SUCCESS, mpi.wait(r))
+    end
+  end)
+end)
+
 -- ---- misuse ----
+
+describe("a request of another thread", function()
+  ffi.cdef [[
+    int pthread_create(unsigned long *thread, const void *attributes, void *(*start)(void *), void *argument);
+    int pthread_join(unsigned long thread, void **result);
+  ]]
+
+  it("is refused", function()
+    -- A thread that waits for an empty list has requests of its own from then on.
+    local thread, list = ffi.new "unsigned long[1]", mpi.zeros(0, "int64")
+    assert.equal(0, ffi.C.pthread_create(thread, nil, ffi.cast("void *(*)(void *)", core.nmpi_waitall), list))
+    assert.equal(0, ffi.C.pthread_join(thread[0], nil))
+    local ok, err = pcall(mpi.wait, 2 ^ 45 + 2 ^ 20)
+    assert.is_false(ok)
+    assert(err:find("expected a request of this thread, got one of another thread", 1, true), err)
+  end)
+end)
 
 describe("what is no request", function()
   local function fails(f, ...)
