@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local bit = require "bit"
 local mpi = require "nmpi"
 local core = require("nmpi.lib").core
+require "spec.support.data" -- which declares what only specs call
 
 local bxor, band, rol = bit.bxor, bit.band, bit.rol
 local rank, size = mpi.rank(), mpi.size()
