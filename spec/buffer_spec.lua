@@ -1022,7 +1022,7 @@ do
     { "sendrecv of a string", function(n)
       for _ = 1, n do
         mpi.sendrecv(text, 0, got, 0, 0, 0, SELF)
-        assert(got[12] == 116)
+        hot.ensure(got[12] == 116)
       end
     end },
     { "sendrecv of an empty string", function(n) for _ = 1, n do mpi.sendrecv(empty, 0, got, 0, 0, 0, SELF) end end },
@@ -1034,7 +1034,7 @@ do
       for i = 1, n do
         samples.x[3] = i
         mpi.sendrecv(samples, 0, copies, 0, 0, 0, SELF)
-        assert(copies.x[3] == i)
+        hot.ensure(copies.x[3] == i)
       end
     end },
     { "keeping an array's memory", function(n)
@@ -1043,7 +1043,7 @@ do
       assert(kept ~= nil)
     end },
     { "keeping a string and a raw array", function(n)
-      for _ = 1, n do assert(buffer.keep(text) == text and buffer.keep(raw) == raw) end
+      for _ = 1, n do hot.ensure(buffer.keep(text) == text and buffer.keep(raw) == raw) end
     end },
   })
 end

@@ -155,8 +155,8 @@ local loops = {
     assert(sum > 0)
   end },
   { "wtick", function(n) for _ = 1, n do mpi.wtick() end end },
-  { "initialized", function(n) for _ = 1, n do assert(mpi.initialized()) end end },
-  { "finalized", function(n) for _ = 1, n do assert(not mpi.finalized()) end end },
+  { "initialized", function(n) for _ = 1, n do hot.ensure(mpi.initialized()) end end },
+  { "finalized", function(n) for _ = 1, n do hot.ensure(not mpi.finalized()) end end },
   { "query_thread", function(n) for _ = 1, n do mpi.query_thread() end end },
   { "error_class", function(n) for _ = 1, n do mpi.error_class(mpi.SUCCESS) end end },
   { "error_string", function(n) for _ = 1, n do mpi.error_string(mpi.SUCCESS) end end },

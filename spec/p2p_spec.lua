@@ -464,11 +464,13 @@ do
     end },
     { "sendrecv of raw VLAs", function(n) for _ = 1, n do mpi.sendrecv(vla, 0, grid, 0, 0, 0, SELF) end end },
     { "a loop that changes its data", function(n)
+      local wrong = 0
       for i = 1, n do
         a[0] = i
         mpi.sendrecv(a, 0, b, 0, 0, 0, SELF)
-        assert(b[0] == i)
+        if b[0] ~= i then wrong = wrong + 1 end
       end
+      assert(wrong == 0)
     end },
   })
 end
