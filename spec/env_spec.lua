@@ -43,6 +43,10 @@ describe("rank and size", function()
   it("are methods of communicators", function()
     assert.same({ rank, size }, { mpi.COMM_WORLD:rank(), mpi.COMM_WORLD:size() })
     assert.same({ 0, 1 }, { mpi.COMM_SELF:rank(), mpi.COMM_SELF:size() })
+    -- Without the colon it is a mistake, and not COMM_WORLD.
+    for _, method in ipairs { "rank", "size" } do
+      assert.has_error(function() mpi.COMM_SELF[method]() end)
+    end
   end)
 
   it("are different on every rank", function()

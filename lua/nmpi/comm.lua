@@ -81,7 +81,22 @@ function comm.create_group(self, group, tag)
     optional_int(tag, 0, where, "tag"), made), made, where))
 end
 
-methods.rank, methods.size = comm.rank, comm.size
+-- Unlike the functions, methods have no default: `row.rank()` is a slip, and not to be answered with the world's rank.
+
+--- This process's rank in the communicator (MPI_Comm_rank).
+-- @treturn int 0 to size - 1
+-- @function comm:rank
+function methods.rank(self)
+  return (status(C.nmpi_comm_rank(required(self, "rank", "comm")), "rank"))
+end
+
+--- The number of processes in the communicator (MPI_Comm_size).
+-- @treturn int at least 1
+-- @function comm:size
+function methods.size(self)
+  return (status(C.nmpi_comm_size(required(self, "size", "comm")), "size"))
+end
+
 methods.create, methods.create_group = comm.comm_create, comm.create_group
 
 --- A communicator of the same processes in the same order, apart from this one (MPI_Comm_dup). Collective.
