@@ -955,6 +955,14 @@ describe("what is no request", function()
     assert.equal(SUCCESS, mpi.waitall(grown))
   end)
 
+  it("is refused in a list that begins at 0", function()
+    for _, routine in ipairs(several) do
+      fails(function() mpi[routine] { [0] = live } end)
+      fails(function() mpi[routine] { [0] = live, 0 } end)
+    end
+    assert.same({ SUCCESS, false }, { mpi.test(live) })
+  end)
+
   it("is refused by requests(n)", function()
     for _, n in ipairs { -1, 1.5, 2 ^ 31, 2 ^ 31 - 1, 2 ^ 28, 0 / 0, "x", {} } do
       fails(function() mpi.requests(n) end)

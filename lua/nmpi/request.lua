@@ -248,6 +248,9 @@ local list_array = ffi.new "nmpi_array"
 
 local function fill_list(requests, where)
   local n = #requests
+  if type(rawget(requests, 0)) ~= "nil" then -- it would never be waited for
+    check.raise(where, "argument 'requests': expected a list whose first index is 1, got one with an element at 0")
+  end
   if n > list_room then
     list_room = 2 * n
     list = requests_ct(list_room)
