@@ -179,7 +179,7 @@ static int find(double number, const char *argument, operation **found) {
   }
   if (p == NULL || !whole || id != p->id || slot >= p->count || generation == 0 ||
       generation > p->slots[slot].generation) {
-    return fail(argument, "expected a request, got %.17g, which is none", number);
+    return fail(argument, "expected a %s, got %.17g, which is none", argument, number);
   }
   operation *r = &p->slots[slot];
   bool live = r->state != FREE && r->state != ABANDONED;

@@ -132,7 +132,9 @@ end
 function check.request(value, where, argument)
   local number = value
   if type(value) == "cdata" then number = tonumber(value) end
-  if type(number) ~= "number" or number % 1 ~= 0 then mismatch(where, argument or "request", "a request", value) end
+  if type(number) ~= "number" or number % 1 ~= 0 then
+    mismatch(where, argument or "request", argument == "message" and "a message" or "a request", value)
+  end
   return number
 end
 
