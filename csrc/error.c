@@ -24,11 +24,38 @@ const char *nmpi_error_message(void) {
   return argument_message;
 }
 
+/* MPICH 4.0 looks up its message by bits 8 to 18 of a code, and crashes on a number that it never gave out. */
+#ifdef OPEN_MPI
+static bool is_known(int status) {
+  return status >= 0;
+}
+
+void nmpi_error_note(int status) {
+  (void)status;
+}
+#else
+enum { MESSAGES = 2048 };
+
+static _Atomic(bool) noted[MESSAGES];
+
+static int message_of(int status) {
+  return status >> 8 & (MESSAGES - 1);
+}
+
+static bool is_known(int status) {
+  return status >= 0 && (message_of(status) == 0 || noted[message_of(status)]);
+}
+
+void nmpi_error_note(int status) {
+  noted[message_of(status)] = true;
+}
+#endif
+
 const char *nmpi_error_string(int status) {
   int length = 0;
   if (nmpi_finalized()) {
     snprintf(mpi_message, sizeof mpi_message, "status %d (MPI is finalised)", status);
-  } else if (status < 0 || MPI_Error_string(status, mpi_message, &length) != MPI_SUCCESS) {
+  } else if (!is_known(status) || MPI_Error_string(status, mpi_message, &length) != MPI_SUCCESS) {
     snprintf(mpi_message, sizeof mpi_message, "%d is not an error code of this MPI", status);
   }
   return mpi_message;

@@ -207,6 +207,8 @@ const char *nmpi_error_message(void);
 /* MPI_Error_string and MPI_Error_class. The string is owned by the core, until the thread's next call. */
 const char *nmpi_error_string(int status);
 int nmpi_error_class(int status);
+/* To be told of each error code that a routine has returned: others have no error string. */
+void nmpi_error_note(int status);
 
 /* The error classes by position: MPI's name without "MPI_", and this MPI's value. NULL past the end. */
 const char *nmpi_error_class_name(int position);

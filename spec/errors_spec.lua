@@ -510,6 +510,15 @@ describe("statuses", function()
     assert.same(expected, found)
   end)
 
+  it("that MPI never gave out are explained, whatever their bits", function()
+    for k = 0, 2047 do
+      for _, low in ipairs { 0, 1, 15, 127, 255 } do assert(#mpi.error_string(k * 256 + low) > 0) end
+    end
+    for _, status in ipairs { 99999999, 1046 * 256 + 15 } do
+      assert.equal(status .. " is not an error code of this MPI", mpi.error_string(status):match "^[^\n]*")
+    end
+  end)
+
   it("that are none are explained as such", function()
     for _, status in ipairs { -1, -77, -2 ^ 31 } do
       assert.equal(status .. " is not an error code of this MPI", mpi.error_string(status))

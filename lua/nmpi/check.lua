@@ -70,9 +70,20 @@ end
 
 local mismatch = check.mismatch
 
+--- A number from the core, which is negative for an argument error.
+function check.value(value, where)
+  if value < 0 then raise(where, ffi.string(C.nmpi_error_message())) end
+  return value
+end
+
+local function failed(code, where)
+  check.value(code, where)
+  C.nmpi_error_note(code)
+end
+
 --- A status from the core: an argument error is raised, everything else returned.
 function check.status(code, where)
-  if code < 0 then raise(where, ffi.string(C.nmpi_error_message())) end
+  if code ~= 0 then failed(code, where) end
   return code
 end
 

@@ -13,7 +13,7 @@ local C = lib.core
 
 local type = type
 local int, optional_int, mismatch = check.int, check.optional_int, check.mismatch
-local communicator, required, status, success = check.comm, check.required_comm, check.status, check.success
+local communicator, required, number, success = check.comm, check.required_comm, check.value, check.success
 local group_of = check.group
 
 local drop, drop_group = C.nmpi_comm_drop, C.nmpi_group_drop
@@ -49,14 +49,14 @@ end
 -- @tparam[opt=COMM_WORLD] comm group
 -- @treturn int 0 to size - 1
 function comm.rank(group)
-  return (status(C.nmpi_comm_rank(communicator(group, "rank")), "rank"))
+  return (number(C.nmpi_comm_rank(communicator(group, "rank")), "rank"))
 end
 
 --- The number of processes in a communicator (MPI_Comm_size), also as `comm:size()`.
 -- @tparam[opt=COMM_WORLD] comm group
 -- @treturn int at least 1
 function comm.size(group)
-  return (status(C.nmpi_comm_size(communicator(group, "size")), "size"))
+  return (number(C.nmpi_comm_size(communicator(group, "size")), "size"))
 end
 
 --- The communicator of the processes of a group (MPI_Comm_create), also as `comm:create(group)`. Every rank of `comm`
@@ -87,14 +87,14 @@ end
 -- @treturn int 0 to size - 1
 -- @function comm:rank
 function methods.rank(self)
-  return (status(C.nmpi_comm_rank(required(self, "rank", "comm")), "rank"))
+  return (number(C.nmpi_comm_rank(required(self, "rank", "comm")), "rank"))
 end
 
 --- The number of processes in the communicator (MPI_Comm_size).
 -- @treturn int at least 1
 -- @function comm:size
 function methods.size(self)
-  return (status(C.nmpi_comm_size(required(self, "size", "comm")), "size"))
+  return (number(C.nmpi_comm_size(required(self, "size", "comm")), "size"))
 end
 
 methods.create, methods.create_group = comm.comm_create, comm.create_group
@@ -153,7 +153,7 @@ end
 -- @function comm:name
 function methods.name(self)
   local name = C.nmpi_comm_name(this(self, "comm:name"))
-  if name == nil then status(C.NMPI_ERR_ARGUMENT, "comm:name") end
+  if name == nil then number(C.NMPI_ERR_ARGUMENT, "comm:name") end
   return (ffi.string(name))
 end
 

@@ -52,7 +52,7 @@ function env.abort(code, comm)
   check.comm(comm, "abort")
   code = check.optional_int(code, 1, "abort", "code")
   if env.finalized() then os.exit(code % 256 ~= 0 and code or 1, true) end
-  check.status(C.nmpi_comm_rank(comm), "abort")
+  check.value(C.nmpi_comm_rank(comm), "abort")
   C.nmpi_abort(code)
 end
 

@@ -73,7 +73,7 @@ end
 -- @treturn int 0 or more
 -- @function group:size
 function methods.size(self)
-  return (check.status(C.nmpi_group_size(this(self, "group:size")), "group:size"))
+  return (check.value(C.nmpi_group_size(this(self, "group:size")), "group:size"))
 end
 
 --- The group of some of this one's processes, in the order of the list (MPI_Group_incl).
