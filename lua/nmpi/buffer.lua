@@ -4,14 +4,13 @@
 -- them.
 
 local ffi = require "ffi"
-local bit = require "bit"
 local C = require("nmpi.lib").core
 local check = require "nmpi.check"
 local dtype = require "nmpi.dtype"
 
 local type, tonumber, tostring = type, tonumber, tostring
-local cast, istype, sizeof, typeof, band = ffi.cast, ffi.istype, ffi.sizeof, ffi.typeof, bit.band
-local FOREIGN, READONLY, CHAR = C.NMPI_FOREIGN, C.NMPI_READONLY, C.NMPI_CHAR
+local cast, istype, sizeof, typeof = ffi.cast, ffi.istype, ffi.sizeof, ffi.typeof
+local READONLY, CHAR = C.NMPI_READONLY, C.NMPI_CHAR
 
 local array_ct = typeof "nmpi_array"
 
@@ -299,17 +298,13 @@ function buffer.recv(value, where, argument)
   return (resolve(value, where, argument, recv_scratch, recv_view))
 end
 
---- What must be kept alive while MPI goes on using the memory of a value that `send` or `recv` has accepted: nil for
--- an array with storage of its own, which the core counts. `array` is what they made of it.
-function buffer.keep(value, array)
-  if type(value) == "nil" then return nil end
-  if istype(array_ct, value) then
-    if band(value.flags, FOREIGN) == 0 then return nil end
-    return anchors[value]
-  end
-  local known = type(value) ~= "string" and kind_of(value)
-  if known and known.resolver then return anchors[array] end -- its resolver may return other memory the next time
-  return value
+--- The memory of a value that `send` or `recv` has accepted, where that is another object, which the value need not
+-- keep alive: what an array is a view of, or what a resolver has returned, perhaps for this call alone. `array` is what
+-- they made of the value.
+function buffer.memory_of(value, array)
+  if type(value) == "string" then return nil end
+  if istype(array_ct, value) then return anchors[value] end
+  return kind_of(value).resolver and anchors[array]
 end
 
 -- ---- numbers ----

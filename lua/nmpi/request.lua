@@ -19,7 +19,7 @@ local C = lib.core
 local tonumber, type = tonumber, type
 local int, optional_int, number_of = check.int, check.optional_int, check.request
 local communicator, status, status_info = check.comm, check.status, check.info
-local send_buffer, recv_buffer, keep = buffer.send, buffer.recv, buffer.keep
+local send_buffer, recv_buffer, memory_of = buffer.send, buffer.recv, buffer.memory_of
 local debugging = check.debugging
 local SUCCESS, UNDEFINED = C.NMPI_SUCCESS, C.NMPI_UNDEFINED
 local ANY_SOURCE, ANY_TAG = C.nmpi_any_source(), C.nmpi_any_tag()
@@ -35,21 +35,28 @@ local number, flag, index, count = ffi.new "double[1]", ffi.new "int[1]", ffi.ne
 
 -- ---- foreign memory under a pending operation ----
 
--- What keeps it alive, by the slot of the request. An entry goes when its slot is used again, and all go when no such
--- operation is pending: to go through the completed ones would be a loop in the script's hot loop.
-local anchors, anchored = {}, 0
+-- What keeps it alive, by the slot of the request: what the script has passed, and the memory of that, which a resolver
+-- may have made for this call. An entry goes when its slot is used again, and all go when no such operation is pending:
+-- to go through the completed ones would be a loop in the script's hot loop.
+local values, memories, anchored = {}, {}, 0
 
 -- When the Lua state closes, its memory goes, and no operation may be left on it.
 lib.guard = ffi.gc(ffi.new "char[1]", C.nmpi_request_abandon)
 
 local function anchor(r, data, array)
-  anchors[C.nmpi_request_slot(r)] = keep(data, array)
+  local slot = C.nmpi_request_slot(r)
+  values[slot], memories[slot] = data, memory_of(data, array)
   anchored = anchored + 1
 end
 
 local function release()
   if C.nmpi_request_foreign() > 0 then return end
-  if anchored < 64 then clear(anchors) else anchors = {} end -- to clear a large table takes long, each time
+  if anchored < 64 then
+    clear(values)
+    clear(memories)
+  else
+    values, memories = {}, {} -- to clear a large table takes long, each time
+  end
   anchored = 0
 end
 
