@@ -48,7 +48,7 @@ local status_ct = ffi.metatype("nmpi_status", {
     count = function(info, dtype)
       if type(info) == "nil" or info == nil then check.mismatch("status:count", "self", "an mpi.status()", info) end
       status_info(info, "status:count")
-      if dtype ~= nil then return count_of(info, dtype) end
+      if dtype ~= nil then return (count_of(info, dtype)) end
       if info.elements < 0 then
         check.mismatch("status:count", "dtype", "a dtype, since a probed message has none", dtype)
       end
