@@ -181,6 +181,8 @@ void message_from_self(message *m);
 int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed);
 /* Lets count and type describe the first `elements` only. */
 void message_limit(message *m, int64_t elements);
+/* The bytes that all its elements take in a message. */
+int64_t message_wire(const message *m);
 /* Whether MPI itself would use the same memory for both; scratch is nobody else's. */
 bool message_overlap(const message *a, const message *b);
 /* Fails where it would read and write the same memory. */

@@ -178,6 +178,10 @@ int message_disjoint(const message *send, const message *recv) {
   return fail("recvdata", "expected memory of its own, but it overlaps 'senddata'");
 }
 
+int64_t message_wire(const message *m) {
+  return m->elements * m->wire;
+}
+
 /* ---- receiving ---- */
 
 void message_unpack(const message *m, int64_t elements) {

@@ -12,9 +12,8 @@ static void *attached;
 static int64_t attached_bytes;
 
 int check_buffer(const message *m, int dest) {
-  int64_t bytes = m->elements * m->wire;
   if (dest == MPI_PROC_NULL) return MPI_SUCCESS;
-  return bytes + MPI_BSEND_OVERHEAD <= attached_bytes ? MPI_SUCCESS : MPI_ERR_BUFFER;
+  return message_wire(m) + MPI_BSEND_OVERHEAD <= attached_bytes ? MPI_SUCCESS : MPI_ERR_BUFFER;
 }
 
 int nmpi_bsend_overhead(void) {
@@ -69,7 +68,7 @@ static int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
   TRY(request_alone(&m, comm, false));
   int code = mpi_send == MPI_Bsend ? check_buffer(&m, dest) : MPI_SUCCESS;
   if (code == MPI_SUCCESS) {
-    bool watched = request_watch(comm, dest, tag, m.elements * m.wire);
+    bool watched = request_watch(comm, dest, tag, message_wire(&m));
     code = mpi_send(m.data, m.count, m.type, dest, tag, comm->handle);
     if (watched) request_watched();
   }
@@ -105,19 +104,33 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
   return code;
 }
 
+/* Open MPI 4.1 does not tell when a short message to oneself is longer than the receive of the same call. That takes
+ * another message where one is waiting. */
+static bool may_be_cut(const message *s, int dest, const message *r, int source, int recvtag,
+                       const nmpi_comm *comm) {
+#ifdef OPEN_MPI
+  int waiting = 0;
+  if (dest != comm->rank || message_wire(s) <= message_wire(r)) return false;
+  MPI_Iprobe(source, recvtag, comm->handle, &waiting, MPI_STATUS_IGNORE);
+  return !waiting;
+#else
+  (void)s, (void)dest, (void)r, (void)source, (void)recvtag, (void)comm;
+  return false;
+#endif
+}
+
 static int exchange(message *s, int dest, message *r, int source, int sendtag, int recvtag,
                     const nmpi_comm *comm, nmpi_status *status) {
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   TRY(request_alone(s, comm, false));
   TRY(request_alone(r, comm, true));
-  bool watched = request_watch(comm, dest, sendtag, s->elements * s->wire);
+  bool cut = may_be_cut(s, dest, r, source, recvtag, comm);
+  bool watched = request_watch(comm, dest, sendtag, message_wire(s));
   int code = MPI_Sendrecv(s->data, s->count, s->type, dest, sendtag, r->data, r->count, r->type,
                           source, recvtag, comm->handle, &found);
   if (watched) request_watched();
-  /* Open MPI 4.1 does not tell when a short message to oneself was cut. */
-  bool own = dest == comm->rank && found.MPI_SOURCE == dest && found.MPI_TAG == sendtag;
-  if (code == MPI_SUCCESS && own && s->bytes > r->bytes &&
-      status_bytes(&found) == r->elements * r->wire) {
+  cut = cut && found.MPI_SOURCE == dest && found.MPI_TAG == sendtag;
+  if (code == MPI_SUCCESS && cut && status_bytes(&found) == message_wire(r)) {
     code = MPI_ERR_TRUNCATE;
   }
   code = message_receive_end(r, code, &found, status);

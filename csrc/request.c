@@ -205,16 +205,12 @@ static bool is_complete(const operation *r) {
   return done;
 }
 
-static int64_t room(const operation *r) {
-  return r->message.elements * r->message.wire;
-}
-
 static bool watch(MPI_Comm comm, int dest, int tag, int64_t bytes) {
 #ifdef OPEN_MPI
   bool any = false;
   for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
     operation *r = &mine->slots[slot];
-    r->watched = r->receive && r->comm == comm && room(r) < bytes &&
+    r->watched = r->receive && r->comm == comm && message_wire(&r->message) < bytes &&
                  (r->peer == MPI_ANY_SOURCE || r->peer == dest) &&
                  (r->tag == MPI_ANY_TAG || r->tag == tag) && !is_complete(r);
     any |= r->watched;
@@ -322,7 +318,7 @@ static int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *d
   if (code == NMPI_SUCCESS && mpi_isend == MPI_Ibsend) code = check_buffer(m, dest);
   if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, false);
   if (code == NMPI_SUCCESS) {
-    bool watched = !r->persistent && request_watch(comm, dest, tag, room(r));
+    bool watched = !r->persistent && request_watch(comm, dest, tag, message_wire(m));
     code = mpi_isend(m->data, m->count, m->type, dest, tag, comm->handle, &r->handle);
     if (watched) request_watched();
   }
@@ -395,7 +391,8 @@ static operation *find_startable(double number) {
 static int start(operation *r) {
   if (r->alone) TRY(check_alone(&r->message, r->comm, r->receive));
   if (!r->receive && r->message.packed) pack(r->message.data, &r->view, r->view.length);
-  bool watched = !r->receive && r->peer == r->own && watch(r->comm, r->peer, r->tag, room(r));
+  bool watched = !r->receive && r->peer == r->own &&
+                 watch(r->comm, r->peer, r->tag, message_wire(&r->message));
   int code = MPI_Start(&r->handle);
   if (watched) request_watched();
   if (code == MPI_SUCCESS) activate(r);

@@ -319,6 +319,25 @@ describe("raw FFI arrays", function()
     assert.equal(5, memory[4])
     assert.equal(6, memory[5])
   end)
+
+  it("to oneself are compared with the receive by what travels, without padding", function()
+    local pair, bytes = mpi.zeros(1, "double_int"), mpi.zeros(12, "char")
+    local fits = mpi.sendrecv(pair, rank, bytes, rank)
+    local long = mpi.sendrecv(mpi.zeros(13, "char"), rank, pair, rank)
+    assert.equal(SUCCESS, fits)
+    assert.equal(mpi.ERR_TRUNCATE, mpi.error_class(long))
+  end)
+
+  it("to oneself take the message that is waiting already", function()
+    if size == 1 then return end -- MPICH's send waits for a receive there
+    local one, two = mpi.zeros(1), mpi.zeros(2)
+    local _, request = mpi.isend(mpi.array { 42 }, rank, TAG)
+    local status = mpi.sendrecv(mpi.array { 1, 2 }, rank, one, rank, TAG, TAG)
+    local rest = mpi.recv(two, rank, TAG)
+    local sent = mpi.wait(request)
+    assert.same({ SUCCESS, SUCCESS, SUCCESS }, { status, rest, sent })
+    assert.same({ 42, 1, 2 }, { one[0], two[0], two[1] })
+  end)
 end)
 
 -- ---- defaults and wildcards ----
