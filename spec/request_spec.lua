@@ -564,6 +564,21 @@ describe("a message that is too long", function()
     judge(problems)
   end)
 
+  it("of one is told by testall when the others have completed", function()
+    local _, r = mpi.irecv(mpi.zeros(1), left, 4)
+    local _, other = mpi.irecv(mpi.zeros(1), left, 5)
+    local _, s = mpi.isend(mpi.zeros(2), right, 4)
+    local list, early = { r, other, s }, false
+    for _ = 1, 100 do early = select(2, mpi.testall(list)) or early end
+    mpi.barrier()
+    mpi.send(mpi.zeros(1), right, 5)
+    local status, done
+    repeat status, done = mpi.testall(list) until done
+    assert.is_false(early)
+    assert.equal(mpi.ERR_TRUNCATE, class(status))
+    assert.same({ NONE, NONE, NONE }, list)
+  end)
+
   it("ends a persistent request", function()
     local got = mpi.zeros(24)
     local _, r = mpi.recv_init(got, left, 4)
