@@ -187,10 +187,10 @@ static int find(double number, const char *argument, operation **found) {
   return NMPI_SUCCESS;
 }
 
-static int find_request(double number, operation **found) {
-  TRY(find(number, "request", found));
+static int find_request(double number, const char *argument, operation **found) {
+  TRY(find(number, argument, found));
   if (*found == NULL || (*found)->state != MESSAGE) return NMPI_SUCCESS;
-  return fail("request", "expected a request, got a message that mprobe found");
+  return fail(argument, "expected a request, got a message that mprobe found");
 }
 
 /* ---- messages to oneself that are cut ---- */
@@ -379,11 +379,11 @@ int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm,
 /* ---- starting persistent requests ---- */
 
 /* The inactive persistent request of a number; NULL after a failure. */
-static operation *find_startable(double number) {
+static operation *find_startable(double number, const char *argument) {
   operation *r;
-  if (find_request(number, &r) != NMPI_SUCCESS) return NULL;
+  if (find_request(number, argument, &r) != NMPI_SUCCESS) return NULL;
   if (r != NULL && r->state == INACTIVE) return r;
-  fail("request", "expected a persistent request that is not active, got %s",
+  fail(argument, "expected a persistent request that is not active, got %s",
        r == NULL ? "a null or completed one" : "an active one");
   return NULL;
 }
@@ -400,13 +400,13 @@ static int start(operation *r) {
 }
 
 int nmpi_start(double request) {
-  operation *r = find_startable(request);
+  operation *r = find_startable(request, "request");
   return r != NULL ? start(r) : NMPI_ERR_ARGUMENT;
 }
 
 int nmpi_request_free(double request) {
   operation *r;
-  TRY(find_request(request, &r));
+  TRY(find_request(request, "request", &r));
   if (r == NULL) return NMPI_SUCCESS;
   if (r->state != INACTIVE) {
     return fail("request", "expected a request that is not active: wait for it first");
@@ -447,7 +447,7 @@ int nmpi_wait(double request, nmpi_status *status) {
   operation *r;
   MPI_Status found = {0};
   status_empty(status, MPI_SUCCESS);
-  TRY(find_request(request, &r));
+  TRY(find_request(request, "request", &r));
   if (r == NULL || r->state != ACTIVE) return NMPI_SUCCESS;
   return finish(r, MPI_Wait(&r->handle, &found), &found, status);
 }
@@ -457,7 +457,7 @@ int nmpi_test(double request, int *flag, nmpi_status *status) {
   MPI_Status found = {0};
   *flag = 0;
   status_empty(status, MPI_SUCCESS);
-  TRY(find_request(request, &r));
+  TRY(find_request(request, "request", &r));
   if (r == NULL || r->state != ACTIVE) {
     *flag = 1;
     return NMPI_SUCCESS;
@@ -469,7 +469,7 @@ int nmpi_test(double request, int *flag, nmpi_status *status) {
 
 int nmpi_cancel(double request) {
   operation *r;
-  TRY(find_request(request, &r));
+  TRY(find_request(request, "request", &r));
   /* Open MPI 4.1 crashes where a cancelled request is cancelled again. */
   if (r == NULL || r->state != ACTIVE || r->cancelling) return NMPI_SUCCESS;
   r->cancelling = true;
@@ -518,7 +518,7 @@ static operation *at(const list *l, int k) {
 static int list_fill(list *l) {
   for (int i = 0; i < l->length; i++) {
     operation *r;
-    TRY(find_request((double)l->numbers[i], &r));
+    TRY(find_request((double)l->numbers[i], "requests", &r));
     if (r == NULL) l->numbers[i] = NMPI_REQUEST_NULL;
     if (r == NULL || r->state != ACTIVE) continue;
     if (r->listed) {
@@ -703,7 +703,7 @@ int nmpi_testsome(nmpi_array *requests, int *count, int *indices) {
 /* Marks the requests of a list, from the first, that can be started; returns how many. */
 static int64_t mark_startable(const int64_t *numbers, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
-    operation *r = find_startable((double)numbers[i]);
+    operation *r = find_startable((double)numbers[i], "requests");
     if (r == NULL) return i;
     if (r->listed) {
       fail("requests", "expected each request once, got one twice");
