@@ -361,7 +361,8 @@ static int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data,
   r->persistent = mpi_irecv == MPI_Recv_init;
   message *m = &r->message;
   int code = message_recv(m, data, "data", false, &r->packed);
-  if (code == NMPI_SUCCESS) code = request_alone(m, comm, true);
+  if (code == NMPI_SUCCESS && r->persistent && r->alone) message_from_self(m);
+  if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, true);
   if (code == NMPI_SUCCESS) {
     code = mpi_irecv(m->data, m->count, m->type, source, tag, comm->handle, &r->handle);
   }
