@@ -108,6 +108,10 @@ void nmpi_exit_status(int status) {
   told_status = status;
 }
 
+bool exit_has_failed(void) {
+  return told_status > 0;
+}
+
 static void leave(int status) {
   if (aborting || getpid() != init_pid || nmpi_finalized()) return;
   if (status != 0) {

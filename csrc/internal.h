@@ -224,6 +224,9 @@ int request_alone(message *m, const nmpi_comm *comm, bool receive);
 bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes);
 void request_watched(void);
 
+/* Whether somebody has told that the process ends with a failure, so that the job will be aborted. */
+bool exit_has_failed(void);
+
 /* Before MPI is finalised: reports what was never completed, and lets go of it. */
 void request_finalize(void);
 

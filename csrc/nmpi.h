@@ -437,7 +437,7 @@ int nmpi_request_slot(double request);
 int nmpi_request_foreign(void);
 /* Notes the line of the script that made a request, for the report at exit. */
 void nmpi_request_note(double request, const char *line);
-/* To be called before foreign memory goes (lua_close): cancels pending receives into it, gives sends from it 5 seconds,
+/* To be called before foreign memory goes (lua_close): cancels pending receives into it, gives sends from it 2 seconds,
  * and ends the job where that is not enough. The argument is ignored. */
 void nmpi_request_abandon(void *unused);
 

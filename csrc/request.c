@@ -199,9 +199,9 @@ static int find_request(double number, const char *argument, operation **found) 
  * meets. It completes such a receive within the call that sends, so what is complete after it, and was not before,
  * has been cut if there was less room than the message takes. */
 
-static bool is_complete(const operation *r) {
+static bool is_complete(const operation *r, MPI_Status *found) {
   int done = 0;
-  MPI_Request_get_status(r->handle, &done, MPI_STATUS_IGNORE);
+  MPI_Request_get_status(r->handle, &done, found);
   return done;
 }
 
@@ -212,7 +212,7 @@ static bool watch(MPI_Comm comm, int dest, int tag, int64_t bytes) {
     operation *r = &mine->slots[slot];
     r->watched = r->receive && r->comm == comm && message_wire(&r->message) < bytes &&
                  (r->peer == MPI_ANY_SOURCE || r->peer == dest) &&
-                 (r->tag == MPI_ANY_TAG || r->tag == tag) && !is_complete(r);
+                 (r->tag == MPI_ANY_TAG || r->tag == tag) && !is_complete(r, MPI_STATUS_IGNORE);
     any |= r->watched;
   }
   return any;
@@ -229,7 +229,8 @@ bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes) {
 void request_watched(void) {
   for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
     operation *r = &mine->slots[slot];
-    if (r->watched) r->cut = is_complete(r);
+    MPI_Status found = {.MPI_SOURCE = MPI_PROC_NULL};
+    if (r->watched) r->cut = is_complete(r, &found) && found.MPI_SOURCE == r->own;
   }
 }
 
@@ -616,7 +617,7 @@ int nmpi_testall(nmpi_array *requests, int *flag) {
   *flag = 1;
   if (l.active == 0) return NMPI_SUCCESS;
   /* MPICH's MPI_Testall ends one that has failed though others are pending, and says that all have completed. */
-  for (int k = 0; k < l.active && *flag; k++) *flag = is_complete(at(&l, k));
+  for (int k = 0; k < l.active && *flag; k++) *flag = is_complete(at(&l, k), MPI_STATUS_IGNORE);
   if (*flag == 0) return NMPI_SUCCESS;
   int code = list_finish_all(&l, list_wait(&l));
   list_end(&l);
@@ -870,7 +871,7 @@ static bool settle(operation *r, double deadline) {
 }
 
 /* In seconds, for all sends that are pending at the end. */
-static const double GRACE = 5;
+static const double GRACE = 2;
 
 static void give_up(void) {
   fprintf(stderr, "nmpi: rank %d of %d: nobody receives what was sent, so the job ends\n",
@@ -880,7 +881,7 @@ static void give_up(void) {
 
 void nmpi_request_abandon(void *unused) {
   (void)unused;
-  if (mine == NULL || nmpi_finalized()) return;
+  if (mine == NULL || nmpi_finalized() || exit_has_failed()) return;
   double deadline = MPI_Wtime() + GRACE;
   for (int slot = 0; slot < mine->count; slot++) {
     operation *r = &mine->slots[slot];

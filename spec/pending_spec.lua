@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- What becomes of operations that a program ends without having completed. The parent is no MPI process.
 
+local system = require "system"
 local job = require "spec.support.job"
 
 -- Runs a script on 2 ranks, of which rank 0 does what is to be reported.
@@ -183,6 +184,17 @@ describe("raw FFI memory under a pending operation at the end", function()
     ]]
     assert.same({ "nmpi: rank 0 of 2: isend to rank 1, tag 5, was never completed" }, lines_about(err))
     assert.are.equal(0, code, err)
+  end)
+
+  it("does not delay the end of a job that has failed", function()
+    for _, program in ipairs { "nmpi", "luajit" } do
+      local start = system.monotime()
+      local code, err = run([[mpi.isend(raw, 1, 5) error "mine"]], { program = program })
+      local seconds = system.monotime() - start
+      assert(err:find("mine", 1, true), err)
+      assert.are.equal(1, code, err)
+      assert(seconds < 5, seconds .. " s")
+    end
   end)
 
   it("does not crash a job that os.exit ends", function()

@@ -118,7 +118,8 @@ end
 --- A whole number that fits a C int.
 function check.int(value, where, argument)
   if type(value) ~= "number" or tobit(value) ~= value then
-    mismatch(where, argument, "a whole number", value)
+    local wide = type(value) == "number" and value % 1 == 0
+    mismatch(where, argument, wide and "a whole number of 32 bits" or "a whole number", value)
   end
   return value
 end
