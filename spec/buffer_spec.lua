@@ -6,6 +6,7 @@ local mpi = require "nmpi"
 local buffer = require "nmpi.buffer"
 local data = require "spec.support.data"
 local hot = require "spec.support.hot"
+local judge = require "spec.support.judge"
 
 local rank, size = mpi.rank(), mpi.size()
 local right, left = (rank + 1) % size, (rank - 1) % size
@@ -19,11 +20,6 @@ local function raises(part, f)
   local place = ("%s:%d: "):format(HERE, debug.getinfo(f, "S").linedefined)
   assert.equal(place, message:sub(1, #place))
   assert(message:find(part, 1, true), ("expected '%s' in '%s'"):format(part, message))
-end
-
-local function judge(problems)
-  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
-    math.min(#problems, 20))))
 end
 
 -- The keys of a table, in the same order on every rank.

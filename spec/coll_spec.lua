@@ -7,14 +7,10 @@ local mpi = require "nmpi"
 local core = require("nmpi.lib").core
 local data = require "spec.support.data"
 local hot = require "spec.support.hot"
+local judge = require "spec.support.judge"
 
 local SUCCESS, SELF = mpi.SUCCESS, mpi.COMM_SELF
 local rank, size = mpi.rank(), mpi.size()
-
-local function judge(problems)
-  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
-    math.min(#problems, 20))))
-end
 
 local function note(problems, label, status, memory, expected)
   local what = status ~= SUCCESS and "status " .. tostring(status) or data.difference(memory, expected)

@@ -68,13 +68,7 @@ local function join(blocks, language)
 end
 
 local function run_program(program, n)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write(program)
-  file:close()
-  local code, out, err = job.run { program = "nmpi", n = n, args = { path } }
-  os.remove(path)
-  return code, out, err
+  return job.with_file(program, function(path) return job.run { program = "nmpi", n = n, args = { path } } end)
 end
 
 for _, path in ipairs(pages) do

@@ -5,6 +5,7 @@ local ffi = require "ffi"
 local mpi = require "nmpi"
 local core = require("nmpi.lib").core
 local hot = require "spec.support.hot"
+local judge = require "spec.support.judge"
 
 local WORLD, SELF, SUM = mpi.COMM_WORLD, mpi.COMM_SELF, mpi.SUM
 local NULL = mpi.PROC_NULL
@@ -238,11 +239,6 @@ local function call(routine, position, value, n, good)
   local problem = wrong(ok, message, routine[1], debug.getinfo(caller, "S").linedefined, routine[position + 1], value)
   return problem and ("%s, argument '%s' is %s: %s"):format(routine[1], routine[position + 1], value.got, problem),
     looped
-end
-
-local function judge(problems)
-  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
-    math.min(#problems, 20))))
 end
 
 for _, routine in ipairs(routines) do

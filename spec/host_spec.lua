@@ -26,17 +26,6 @@ local function count(text, pattern)
   return select(2, text:gsub(pattern, ""))
 end
 
--- Calls f with the path of a file that holds text.
-local function with_file(text, f)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write(text)
-  file:close()
-  local ok, message = pcall(f, path)
-  os.remove(path)
-  if not ok then error(message, 0) end
-end
-
 describe("a script", function()
   local show_arg = [[
     local first, lines = 0, {}
@@ -54,7 +43,7 @@ describe("a script", function()
   end
 
   it("gets arg and ... as luajit sets them", function()
-    with_file(show_arg, function(path)
+    job.with_file(show_arg, function(path)
       same_as_luajit { path }
       assert.matches("1=a|2=|3=%-joff%s+3\ta\t\t%-joff", same_as_luajit { path, "a", "", "-joff" })
       same_as_luajit { "-joff", "-O2", "-e", "x = 1", "-lffi", path, "b" }
@@ -66,7 +55,7 @@ describe("a script", function()
   end)
 
   it("runs after every -e and -l, in their order", function()
-    with_file("print(x, y, rawget(_G, 'ffi'), ...)", function(path)
+    job.with_file("print(x, y, rawget(_G, 'ffi'), ...)", function(path)
       local out = same_as_luajit { "-ex = {}", "-l", "ffi", "-e", "x = type(x) y = 'two'", path, "arg" }
       assert.equal("table\ttwo\tnil\targ\n", out)
     end)
@@ -86,7 +75,7 @@ describe("a script", function()
     local args = { "-e", "print(x)" }
     local _, out = nmpi(args, { env = { LUA_INIT = "x = 'initial'" } })
     assert.equal("initial\n", out)
-    with_file("x = 'in a file'", function(path)
+    job.with_file("x = 'in a file'", function(path)
       _, out = nmpi(args, { env = { LUA_INIT = "@" .. path } })
       assert.equal("in a file\n", out)
     end)
@@ -239,7 +228,7 @@ describe("LuaJIT's options", function()
     assert.matches("%-%-%-%- TRACE %d+ start %(command line%):1", out)
     _, out = nmpi { "-jdump=,-", "-e", loop }
     assert.matches("%-%-%-%- TRACE %d+ mcode", out)
-    with_file("", function(path)
+    job.with_file("", function(path)
       nmpi { "-jv=" .. path, "-e", loop }
       assert.matches("TRACE", assert(io.open(path)):read "*a")
     end)
@@ -300,7 +289,7 @@ describe("an error", function()
     assert.equal("", out)
     assert.matches("^nmpi: %(command line%):1: [^\n]+\n$", err)
     assert.equal(1, code)
-    with_file("x x", function(path)
+    job.with_file("x x", function(path)
       code, out, err = nmpi { path }
       assert.equal("", out)
       assert.equal(1, code)

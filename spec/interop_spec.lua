@@ -300,8 +300,8 @@ local families = {
 
 -- ---- jobs ----
 
-local function write_plan(cases)
-  local path, lines = os.tmpname(), {}
+local function plan_of(cases)
+  local lines = {}
   for _, case in ipairs(cases) do
     local fields = {}
     for name, content in pairs(case) do
@@ -310,10 +310,7 @@ local function write_plan(cases)
     table.sort(fields)
     lines[#lines + 1] = table.concat(fields, "\t") .. "\n"
   end
-  local file = assert(io.open(path, "wb"))
-  file:write(table.concat(lines))
-  file:close()
-  return path
+  return table.concat(lines)
 end
 
 -- How many messages or results each rank must have checked in the end.
@@ -346,9 +343,8 @@ local function sorted_counts(out)
   return table.concat(lines, "\n")
 end
 
--- Runs the cases on these ranks, each half with its ranks beside each other.
-local function run(ranks, cases, options)
-  local path = write_plan(cases)
+-- The programs that follow a plan on these ranks, each half with its ranks beside each other.
+local function programs_of(ranks, path, options)
   local programs = {}
   for r, half in ipairs(ranks) do
     if half == ranks[r - 1] then
@@ -361,9 +357,13 @@ local function run(ranks, cases, options)
       programs[#programs + 1] = { n = 1, program = "nmpi", args = args }
     end
   end
-  local code, out, err = job.run { programs = programs, timeout = 100 }
-  os.remove(path)
-  return code, out, err
+  return programs
+end
+
+local function run(ranks, cases, options)
+  return job.with_file(plan_of(cases), function(path)
+    return job.run { programs = programs_of(ranks, path, options), timeout = 100 }
+  end)
 end
 
 local configurations = {

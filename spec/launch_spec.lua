@@ -14,15 +14,12 @@ local SONAMES = { mpich = { "libmpich.so.12", "libmpi.so.12" }, openmpi = { "lib
 
 -- A script in a file of its own, gone after the run.
 local function run(program, n, source, options)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write(source)
-  file:close()
-  local t = { program = program, n = n, args = { path }, timeout = 60 }
-  for name, value in pairs(options or {}) do t[name] = value end
-  local code, out, err = job.run(t)
-  os.remove(path)
-  return code, out, err, path
+  return job.with_file(source, function(path)
+    local t = { program = program, n = n, args = { path }, timeout = 60 }
+    for name, value in pairs(options or {}) do t[name] = value end
+    local code, out, err = job.run(t)
+    return code, out, err, path
+  end)
 end
 
 local function count(text, what)
@@ -320,23 +317,21 @@ describe("ending", function()
     end)
 
     it("by Ctrl-C ends the job, under " .. program, function()
-      local path = os.tmpname()
-      local file = assert(io.open(path, "w"))
-      file:write [[
+      local source = [[
         local mpi = require "nmpi"
         if mpi.rank() == 0 then io.stderr:write "running\n" end
         while true do mpi.barrier() end
       ]]
-      file:close()
-      local code, _, err = job.run {
-        program = "timeout", timeout = 60,
-        env = program == "luajit" and {
-          LUA_PATH = BUILD .. "/lua/?.lua;" .. BUILD .. "/lua/?/init.lua;;", LUA_CPATH = BUILD .. "/lua/?.so;;",
-        } or nil,
-        args = { "--preserve-status", "-s", "INT", "-k", "30", "4", MPIEXEC, "-n", "2",
-          program == "nmpi" and BUILD .. "/nmpi" or program, path },
-      }
-      os.remove(path)
+      local code, _, err = job.with_file(source, function(path)
+        return job.run {
+          program = "timeout", timeout = 60,
+          env = program == "luajit" and {
+            LUA_PATH = BUILD .. "/lua/?.lua;" .. BUILD .. "/lua/?/init.lua;;", LUA_CPATH = BUILD .. "/lua/?.so;;",
+          } or nil,
+          args = { "--preserve-status", "-s", "INT", "-k", "30", "4", MPIEXEC, "-n", "2",
+            program == "nmpi" and BUILD .. "/nmpi" or program, path },
+        }
+      end)
       assert.is_truthy(err:find("running", 1, true), err)
       assert.are_not.equal(124, code, "hung")
       -- The code is the launcher's: MPICH's may be 0.
@@ -447,15 +442,12 @@ describe("NMPI_DEBUG=1", function()
   end)
 
   it("is what nmpi --debug asks for, and NMPI_DEBUG=0 takes back", function()
-    local path = os.tmpname()
-    local file = assert(io.open(path, "w"))
-    file:write(SOURCE)
-    file:close()
-    local _, out, err = job.run { program = "nmpi", args = { "--debug", path } }
-    assert.are.equal("fine\n", out, err)
-    local code = job.run { program = "nmpi", args = { "--debug", path }, env = { NMPI_DEBUG = "0" } }
-    assert.are_not.equal(0, code)
-    os.remove(path)
+    job.with_file(SOURCE, function(path)
+      local _, out, err = job.run { program = "nmpi", args = { "--debug", path } }
+      assert.are.equal("fine\n", out, err)
+      local code = job.run { program = "nmpi", args = { "--debug", path }, env = { NMPI_DEBUG = "0" } }
+      assert.are_not.equal(0, code)
+    end)
   end)
 
   local DEBUG = { env = { NMPI_DEBUG = "1" } }

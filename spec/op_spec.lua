@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local bit = require "bit"
 local mpi = require "nmpi"
 local data = require "spec.support.data"
+local judge = require "spec.support.judge"
 
 local rank, size = mpi.rank(), mpi.size()
 
@@ -139,11 +140,6 @@ local function combined(op, dtype)
     for r = 1, size - 1 do x = combine[op](x, contribution(op, dtype, r, k)) end
     return stored(dtype, x)
   end
-end
-
-local function judge(problems)
-  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
-    math.min(#problems, 20))))
 end
 
 -- ---- the tests ----

@@ -6,6 +6,7 @@ local mpi = require "nmpi"
 local core = require("nmpi.lib").core
 local data = require "spec.support.data"
 local hot = require "spec.support.hot"
+local judge = require "spec.support.judge"
 
 local SUCCESS, NULL, SELF = mpi.SUCCESS, mpi.PROC_NULL, mpi.COMM_SELF
 local rank, size = mpi.rank(), mpi.size()
@@ -47,11 +48,6 @@ local routes = {
   },
   { name = "send and recv around the ring", from = previous, dtypes = { "int16", "double" }, call = send_and_recv },
 }
-
-local function judge(problems)
-  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
-    math.min(#problems, 20))))
-end
 
 -- Notes each value that is not what it should be.
 local function note(problems, label, values)

@@ -6,9 +6,7 @@ local job = require "spec.support.job"
 
 -- Runs a script on 2 ranks, of which rank 0 does what is to be reported.
 local function run(source, options)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write([[
+  local script = [[
     local mpi, ffi = require "nmpi", require "ffi"
     local rank = mpi.rank()
     local big, small = mpi.zeros(1000000), mpi.zeros(3)
@@ -17,14 +15,14 @@ local function run(source, options)
       ]] .. source .. [[
 
     end
-  ]])
-  file:close()
-  local t = { program = "nmpi", n = 2, args = { path }, timeout = 60 }
-  if options and options.debug then table.insert(t.args, 1, "--debug") end
-  if options and options.program then t.program = options.program end
-  local code, out, err = job.run(t)
-  os.remove(path)
-  return code, err, out, path
+  ]]
+  return job.with_file(script, function(path)
+    local t = { program = "nmpi", n = 2, args = { path }, timeout = 60 }
+    if options and options.debug then table.insert(t.args, 1, "--debug") end
+    if options and options.program then t.program = options.program end
+    local code, out, err = job.run(t)
+    return code, err, out, path
+  end)
 end
 
 local function lines_about(text)

@@ -6,17 +6,13 @@ local mpi = require "nmpi"
 local core = require("nmpi.lib").core
 local data = require "spec.support.data"
 local hot = require "spec.support.hot"
+local judge = require "spec.support.judge"
 
 local SUCCESS, NULL, SELF, NONE = mpi.SUCCESS, mpi.PROC_NULL, mpi.COMM_SELF, mpi.REQUEST_NULL
 local ANY_SOURCE, ANY_TAG = mpi.ANY_SOURCE, mpi.ANY_TAG
 local rank, size = mpi.rank(), mpi.size()
 local right, left = (rank + 1) % size, (rank - 1) % size
 local info = mpi.status()
-
-local function judge(problems)
-  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
-    math.min(#problems, 20))))
-end
 
 -- Notes a value that is not what it should be.
 local function note(problems, label, got, expected)

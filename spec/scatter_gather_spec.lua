@@ -7,6 +7,7 @@ local mpi = require "nmpi"
 local core = require("nmpi.lib").core
 local data = require "spec.support.data"
 local hot = require "spec.support.hot"
+local judge = require "spec.support.judge"
 
 local SUCCESS, SELF, IN_PLACE = mpi.SUCCESS, mpi.COMM_SELF, mpi.IN_PLACE
 local rank, size = mpi.rank(), mpi.size()
@@ -20,11 +21,6 @@ local function layouts_of(n)
   local list = { unpack(layouts) }
   if n == 1 then list[#list + 1] = "scalar" end
   return list
-end
-
-local function judge(problems)
-  assert(#problems == 0, ("%d problems:\n%s"):format(#problems, table.concat(problems, "\n", 1,
-    math.min(#problems, 20))))
 end
 
 -- ---- one call on arrays of any layout ----

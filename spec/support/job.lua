@@ -91,4 +91,14 @@ function job.run(t)
   return code, out, err, seconds
 end
 
+--- Calls f with the path of a file that holds text and is gone afterwards. Returns what f returns, or raises its error.
+function job.with_file(text, f)
+  local path = os.tmpname()
+  write(path, text)
+  local results = { pcall(f, path) }
+  os.remove(path)
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2)
+end
+
 return job
