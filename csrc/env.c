@@ -74,9 +74,11 @@ int nmpi_finalized(void) {
 
 int nmpi_abort(int code) {
   aborting = true;
-  /* MPI_Abort loses what is still in buffers: ours, and what MPICH's launcher has not yet read. */
+  /* MPI_Abort loses what is still in buffers: ours, and what MPICH's launcher has not yet read. Open MPI's launcher may
+   * crash where all ranks abort at once, so they take turns; all but the first will be killed while they wait. */
+  int rank = nmpi_comm_rank(NULL), turn = rank > 0 ? rank % 8 : 0;
   fflush(NULL);
-  poll(NULL, 0, 50);
+  poll(NULL, 0, 50 * (1 + turn));
   return MPI_Abort(MPI_COMM_WORLD, (code & 0xff) != 0 ? code & 0xff : 1);
 }
 

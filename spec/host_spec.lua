@@ -342,7 +342,7 @@ describe("an error", function()
       local function recurse(n) if n == 0 then error 'everywhere' end recurse(n - 1) return n end
       mpi.barrier()
       recurse(9)]] }, { n = 2 })
-    assert.equal(1, code)
+    assert.equal(1, code, err)
     assert.matches("everywhere", err)
     for line in err:gmatch "[^\n]*everywhere[^\n]*" do
       assert.matches("^nmpi: rank [01] of 2: %(command line%):2: everywhere$", line)
