@@ -1,0 +1,104 @@
+-- SPDX-License-Identifier: MIT
+-- What the benchmark programs share. Each is a parallel program that tools/bench starts:
+--
+--     mpiexec -n 2 nmpi examples/bench/<name>.lua BASELINE [--quick] [CASE ...]
+--
+-- BASELINE is the library of the C baselines (this folder's <name>.c), which run in the same processes, in turn with the
+-- loops written in Lua. A CASE is a Lua pattern; only the cases whose name one of them matches are run. Results are
+-- lines "@<tab>name=value<tab>...", printed by rank 0.
+
+local ffi = require "ffi"
+local mpi = require "nmpi"
+
+local rank = mpi.rank()
+
+local harness = {
+  quick = false,
+  rounds = 9,
+  --- What one way of a round is to take, in seconds.
+  seconds = 0.01,
+}
+
+local patterns = {}
+for i = 2, #arg do
+  if arg[i] == "--quick" then
+    harness.quick, harness.rounds, harness.seconds = true, 3, 0.001
+  else
+    patterns[#patterns + 1] = arg[i]
+  end
+end
+
+--- The functions of the C baselines, declared by each program for itself.
+harness.c = ffi.load(arg[1])
+
+--- Whether a case is to be run.
+function harness.wanted(name)
+  for _, pattern in ipairs(patterns) do
+    if name:find(pattern) then return true end
+  end
+  return #patterns == 0
+end
+
+--- Prints a result: a list of names and values in turn.
+function harness.row(...)
+  if rank ~= 0 then return end
+  local line = { "@" }
+  for i = 1, select("#", ...), 2 do
+    local name, value = select(i, ...)
+    line[#line + 1] = name .. "=" .. (type(value) == "number" and ("%.6g"):format(value) or tostring(value))
+  end
+  io.write(table.concat(line, "\t"), "\n")
+  io.flush()
+end
+
+function harness.median(list)
+  local sorted = { unpack(list) }
+  table.sort(sorted)
+  local middle = (#sorted + 1) / 2
+  return (sorted[math.floor(middle)] + sorted[math.ceil(middle)]) / 2
+end
+
+-- The seconds that a way takes for n times, on rank 0; elsewhere of no meaning.
+local function time(way, n, comm)
+  mpi.barrier(comm)
+  local start = mpi.wtime()
+  way(n)
+  return mpi.wtime() - start
+end
+
+-- How many times fill a round: the same on every rank.
+local function calibrate(way, comm)
+  local n, count = 1, mpi.zeros(1)
+  while true do
+    local seconds = time(way, n, comm)
+    count[0] = seconds >= harness.seconds and n or -math.ceil(n * math.min(10, 1.2 * harness.seconds / seconds))
+    mpi.bcast(count, 0, comm)
+    if count[0] > 0 then return n end
+    n = -count[0]
+  end
+end
+
+--- Times several ways of doing the same, each a function way(n) that does it n times, in turn and in changing order.
+-- Returns a list of the medians of the seconds that one time takes, and a list of the medians of the ratios, round by
+-- round, of the first way to each.
+function harness.compare(ways, comm)
+  local seconds, ratios = {}, {}
+  for i, way in ipairs(ways) do
+    way(harness.quick and 70 or 200) -- the loops compile, the libraries set up what they keep
+    seconds[i], ratios[i] = {}, {}
+  end
+  local n = calibrate(ways[1], comm)
+  for round = 1, harness.rounds do
+    for k = 1, #ways do
+      local i = (k + round) % #ways + 1
+      seconds[i][round] = time(ways[i], n, comm) / n
+    end
+    for i = 1, #ways do ratios[i][round] = seconds[1][round] / seconds[i][round] end
+  end
+  for i = 1, #ways do
+    seconds[i], ratios[i] = harness.median(seconds[i]), harness.median(ratios[i])
+  end
+  return seconds, ratios
+end
+
+return harness
