@@ -3,8 +3,8 @@
 --
 --     mpiexec -n 2 nmpi examples/bench/<name>.lua BASELINE [--quick] [CASE ...]
 --
--- BASELINE is the library of the C baselines (this folder's <name>.c), which run in the same processes, in turn with the
--- loops written in Lua. A CASE is a Lua pattern; only the cases whose name one of them matches are run. Results are
+-- BASELINE is the library of the C baselines (this folder's <name>.c), which run in the same processes, in turn with
+-- the loops written in Lua. A CASE is a Lua pattern; only the cases whose name one of them matches are run. Results are
 -- lines "@<tab>name=value<tab>...", printed by rank 0.
 
 local ffi = require "ffi"
@@ -28,8 +28,42 @@ for i = 2, #arg do
   end
 end
 
+local program = arg[0]:match "([^/]*)%.lua$"
+
+local function stop(message)
+  if rank == 0 then io.stderr:write(program, ": ", message, "\n") end
+  os.exit(1)
+end
+
+if not arg[1] then stop "expected the library of the C baselines as first argument" end
+
 --- The functions of the C baselines, declared by each program for itself.
 harness.c = ffi.load(arg[1])
+
+--- Ends the program unless it runs on so many ranks.
+function harness.need(ranks)
+  if mpi.size() ~= ranks then stop(("this needs %d ranks, and was started on %d"):format(ranks, mpi.size())) end
+end
+
+-- What the system says it could still give, in bytes; unknown where it does not say.
+local function available()
+  local file = io.open "/proc/meminfo"
+  local kib = file and file:read("*a"):match "MemAvailable:%s*(%d+) kB"
+  if file then file:close() end
+  return kib and kib * 1024 or math.huge
+end
+
+--- Whether all ranks together may take so many bytes; if not, it says so.
+function harness.fits(name, bytes)
+  local free = mpi.array { available() }
+  mpi.bcast(free, 0)
+  if bytes <= free[0] then return true end
+  if rank == 0 then
+    io.stderr:write(("%s: %s is left out: it takes %.0f MiB, and %.0f MiB are available\n"):format(program, name,
+      bytes / 2 ^ 20, free[0] / 2 ^ 20))
+  end
+  return false
+end
 
 --- Whether a case is to be run.
 function harness.wanted(name)
@@ -78,13 +112,21 @@ local function calibrate(way, comm)
   end
 end
 
+-- The loops compile, the libraries set up what they keep; of what takes long, twice is enough for that.
+local function warm_up(way, comm)
+  local n, more = harness.quick and 70 or 200, mpi.zeros(1)
+  more[0] = time(way, 2, comm) * n < 20 * harness.seconds and n or 0
+  mpi.bcast(more, 0, comm)
+  way(more[0])
+end
+
 --- Times several ways of doing the same, each a function way(n) that does it n times, in turn and in changing order.
 -- Returns a list of the medians of the seconds that one time takes, and a list of the medians of the ratios, round by
 -- round, of the first way to each.
 function harness.compare(ways, comm)
   local seconds, ratios = {}, {}
   for i, way in ipairs(ways) do
-    way(harness.quick and 70 or 200) -- the loops compile, the libraries set up what they keep
+    warm_up(way, comm)
     seconds[i], ratios[i] = {}, {}
   end
   local n = calibrate(ways[1], comm)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""What calls.lua does, with mpi4py and with numba-mpi in compiled loops, as far as they have the routines.
+
+usage: mpiexec -n 1 python3 calls.py [--quick]; prints a line of results for each case. numba-mpi, which knows
+MPI_COMM_WORLD only, may be missing.
+"""
+
+import statistics
+import sys
+import time
+
+import numpy as np
+from mpi4py import MPI
+
+try:
+    import numba
+    import numba_mpi as nm
+except ImportError:
+    nm = None
+
+QUICK = "--quick" in sys.argv
+ROUNDS = 3 if QUICK else 9
+SECONDS = 0.001 if QUICK else 0.01
+SELF, TAG = MPI.COMM_SELF, 1
+x, y = np.zeros(1), np.zeros(1)
+
+
+def irecv_send_wait():
+    request = SELF.Irecv(y, 0, TAG)
+    SELF.Send(x, 0, TAG)
+    request.Wait()
+
+
+def isend_recv_wait():
+    request = SELF.Isend(x, 0, TAG)
+    SELF.Recv(y, 0, TAG)
+    request.Wait()
+
+
+def irecv_isend_wait():
+    first = SELF.Irecv(y, 0, TAG)
+    second = SELF.Isend(x, 0, TAG)
+    second.Wait()
+    first.Wait()
+
+
+def irecv_isend_waitall():
+    MPI.Request.Waitall([SELF.Irecv(y, 0, TAG), SELF.Isend(x, 0, TAG)])
+
+
+mpi4py_cases = {
+    "rank": SELF.Get_rank,
+    "size": SELF.Get_size,
+    "wtime": MPI.Wtime,
+    "barrier": SELF.Barrier,
+    "bcast": lambda: SELF.Bcast(x, 0),
+    "scatter": lambda: SELF.Scatter(x, y, 0),
+    "gather": lambda: SELF.Gather(x, y, 0),
+    "allgather": lambda: SELF.Allgather(x, y),
+    "reduce": lambda: SELF.Reduce(x, y, MPI.SUM, 0),
+    "allreduce": lambda: SELF.Allreduce(x, y, MPI.SUM),
+    "sendrecv": lambda: SELF.Sendrecv(x, 0, TAG, y, 0, TAG),
+    "iprobe": lambda: SELF.Iprobe(0, TAG),
+    "irecv, send, wait": irecv_send_wait,
+    "isend, recv, wait": isend_recv_wait,
+    "irecv, isend, 2 wait": irecv_isend_wait,
+    "irecv, isend, waitall": irecv_isend_waitall,
+}
+
+
+def looped(call):
+    def loop(n, *_):
+        for _ in range(n):
+            call()
+
+    return loop
+
+
+requests = None
+ways = {name: {"mpi4py": looped(call)} for name, call in mpi4py_cases.items()}
+
+if nm is not None:
+    requests = np.zeros(2, dtype=nm.RequestType)
+
+    # Arrays are arguments: numba takes global ones for constants.
+    # pylint: disable=function-redefined,missing-function-docstring
+    def compiled(name):
+        return lambda loop: ways[name].update({"numba-mpi": numba.njit(loop)})
+
+    @compiled("rank")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.rank()
+
+    @compiled("size")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.size()
+
+    @compiled("wtime")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.wtime()
+
+    @compiled("barrier")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.barrier()
+
+    @compiled("bcast")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.bcast(x, 0)
+
+    @compiled("scatter")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.scatter(x, y, 1, 0)
+
+    @compiled("gather")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.gather(x, y, 1, 0)
+
+    @compiled("allgather")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.allgather(x, y, 1)
+
+    @compiled("reduce")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.reduce(x, y, nm.Operator.SUM, 0)
+
+    @compiled("allreduce")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.allreduce(x, y, nm.Operator.SUM)
+
+    @compiled("sendrecv")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.sendrecv(x, 0, y, 0, TAG, TAG)
+
+    @compiled("irecv, send, wait")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.irecv(y, 0, TAG)
+            nm.send(x, 0, TAG)
+            nm.wait(reqs[0:1])
+
+    @compiled("isend, recv, wait")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.isend(x, 0, TAG)
+            nm.recv(y, 0, TAG)
+            nm.wait(reqs[0:1])
+
+    @compiled("irecv, isend, waitall")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.irecv(y, 0, TAG)
+            _, reqs[1:2] = nm.isend(x, 0, TAG)
+            nm.waitall(reqs)
+
+
+def seconds_of(loop, n):
+    start = time.perf_counter()
+    loop(n, x, y, requests)
+    return time.perf_counter() - start
+
+
+def median_of(loop):
+    seconds_of(loop, 1)  # compiles
+    n = 1
+    while (took := seconds_of(loop, n)) < SECONDS:
+        n = max(n + 1, int(n * min(10, 1.2 * SECONDS / max(took, 1e-7))))
+    return statistics.median(seconds_of(loop, n) / n for _ in range(ROUNDS))
+
+
+for name, loops in ways.items():
+    figures = "\t".join(f"{way}={median_of(loop):.6g}" for way, loop in loops.items())
+    print(f"@\tcase={name}\t{figures}", flush=True)
