@@ -26,4 +26,5 @@ else:
 
 if "--memory" in sys.argv:
     with open("/proc/self/status", encoding="ascii") as status:
-        print(re.search(r"VmHWM:\s*(\d+) kB", status.read())[1], "KiB")
+        kib = re.search(r"VmHWM:\s*(\d+) kB", status.read())[1]
+    sys.stdout.write(f"{kib} KiB\n")

@@ -1,0 +1,510 @@
+-- SPDX-License-Identifier: MIT
+-- What tools/bench has measured, as performance.md and its plots.
+
+local report = {}
+
+-- ---- figures ----
+
+local function significant(x, digits)
+  local exponent = x == 0 and 0 or math.floor(math.log10(math.abs(x)))
+  local decimals = math.max(0, digits - 1 - exponent)
+  return ("%." .. decimals .. "f"):format(x)
+end
+
+local function seconds(x)
+  if not x then return "" end
+  if x < 1e-6 then return significant(x * 1e9, 3) .. " ns" end
+  if x < 1e-3 then return significant(x * 1e6, 3) .. " µs" end
+  if x < 1 then return significant(x * 1e3, 3) .. " ms" end
+  return significant(x, 3) .. " s"
+end
+
+local function ratio(x)
+  return x and ("%.2f"):format(x) or ""
+end
+
+local function bytes(x)
+  if not x then return "" end
+  for _, unit in ipairs { { 2 ^ 30, "GiB" }, { 2 ^ 20, "MiB" }, { 2 ^ 10, "KiB" } } do
+    if x >= unit[1] then return significant(x / unit[1], 3):gsub("%.0+$", "") .. " " .. unit[2] end
+  end
+  return x .. " B"
+end
+
+local function median(list)
+  if #list == 0 then return nil end
+  local sorted = { unpack(list) }
+  table.sort(sorted)
+  local middle = (#sorted + 1) / 2
+  return (sorted[math.floor(middle)] + sorted[math.ceil(middle)]) / 2
+end
+
+-- ---- rows ----
+
+local function same(row, fields)
+  for name, value in pairs(fields) do
+    if row[name] ~= value then return false end
+  end
+  return true
+end
+
+-- The results with these fields and without a way, unless that is among them.
+local function find(rows, fields)
+  local found = {}
+  for _, row in ipairs(rows) do
+    if same(row, fields) and row.way == fields.way then found[#found + 1] = row end
+  end
+  return found
+end
+
+local function first(rows, fields)
+  return find(rows, fields)[1] or {}
+end
+
+-- ---- Markdown ----
+
+local function table_of(header, lines)
+  local out = { "| " .. table.concat(header, " | ") .. " |", "|" .. (" --- |"):rep(#header) }
+  for _, line in ipairs(lines) do out[#out + 1] = "| " .. table.concat(line, " | ") .. " |" end
+  return table.concat(out, "\n") .. "\n"
+end
+
+-- ---- sections: each returns its text, and lines for the table of goals ----
+
+local sections = {}
+
+local function share(good, all)
+  return ("%d of %d"):format(good, all)
+end
+
+local function by_mpi(context, f)
+  local out = {}
+  for _, abi in ipairs(context.abis) do out[#out + 1] = f(abi, context.mpis[abi].title) end
+  return out
+end
+
+-- A goal: what it is about, what is to be reached, and what was, for each MPI.
+local function goal(context, what, aim, f)
+  context.goals[#context.goals + 1] = { what, aim, unpack(by_mpi(context, f)) }
+end
+
+-- What stands in the columns of mpi4py and numba-mpi where they have not run; nil where they have.
+local function missing_peers(context, abi)
+  local python = context.mpis[abi].python or {}
+  local missing = context.peers and "not installed" or "left out"
+  return not python.mpi4py and missing or nil, not python.numba_mpi and missing or nil
+end
+
+function sections.calls(context)
+  local text = { [[
+## What a call costs
+
+Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
+`MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round. Beside it the
+same in `nmpi -joff`, where nothing is compiled, and in mpi4py and numba-mpi (which knows `MPI_COMM_WORLD` only) on
+one rank, as far as they have the routine.
+]] }
+  local function met(row)
+    return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
+  end
+  for _, abi in ipairs(context.abis) do
+    local no_mpi4py, no_numba_mpi = missing_peers(context, abi)
+    local lines = {}
+    for _, row in ipairs(find(context.rows, { bench = "calls", mpi = abi })) do
+      local peer = first(context.rows, { bench = "calls", mpi = abi, way = "peers", case = row.case })
+      local interpreted = first(context.rows, { bench = "calls", mpi = abi, way = "interpreted", case = row.case })
+      lines[#lines + 1] = {
+        row.case, seconds(row.c), seconds(row.nmpi), ratio(row.ratio), seconds(interpreted.nmpi),
+        no_mpi4py or seconds(peer.mpi4py), no_numba_mpi or seconds(peer["numba-mpi"]),
+      }
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "case", "C", "nmpi", "nmpi / C", "interpreted", "mpi4py", "numba-mpi" }, lines)
+  end
+  goal(context, "a compiled call", "≤ 1.05 × C, or ≤ 5 ns more where C takes under 50 ns", function(abi)
+    local good, ratios, all = 0, {}, find(context.rows, { bench = "calls", mpi = abi })
+    for _, row in ipairs(all) do
+      if met(row) then good = good + 1 end
+      ratios[#ratios + 1] = row.ratio
+    end
+    return ("%s, median %s"):format(share(good, #all), ratio(median(ratios)))
+  end)
+  return text
+end
+
+function sections.transfer(context)
+  local text = { [[
+## Messages and collectives
+
+Between two ranks, on the same memory, Lua and C in turn: the time of one message (ping-pong: one way) or call, and the
+ratio of nmpi to C.
+]] }
+  local curves = {}
+  for _, abi in ipairs(context.abis) do
+    local routines, sizes, known = {}, {}, {}
+    for _, row in ipairs(find(context.rows, { bench = "transfer", mpi = abi })) do
+      if not known[row.case] then routines[#routines + 1] = row.case end
+      if not known[row.bytes] then sizes[#sizes + 1] = row.bytes end
+      known[row.case], known[row.bytes] = true, true
+    end
+    table.sort(sizes)
+    local lines = {}
+    for _, size in ipairs(sizes) do
+      local line = { bytes(size) }
+      for _, routine in ipairs(routines) do
+        local row = first(context.rows, { bench = "transfer", mpi = abi, case = routine, bytes = size })
+        line[#line + 1] = row.ratio and ("%s (%s)"):format(seconds(row.nmpi), ratio(row.ratio)) or ""
+      end
+      lines[#lines + 1] = line
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "bytes", unpack(routines) }, lines)
+    for _, way in ipairs { "nmpi", "c" } do
+      local points = {}
+      for _, row in ipairs(find(context.rows, { bench = "transfer", mpi = abi, case = "ping-pong" })) do
+        points[#points + 1] = { row.bytes, row[way] * 1e6 }
+      end
+      curves[#curves + 1] = { title = context.mpis[abi].title .. (way == "c" and ", C" or ", nmpi"), points = points }
+    end
+  end
+  text[#text + 1] = context.plot("transfer", "Ping-pong between two ranks", [[
+set logscale x 2
+set logscale y
+set format x "2^{%L}"
+set xlabel "bytes"
+set ylabel "µs, one way"
+set key top left]], curves)
+  goal(context, "a message or collective, every size", "within 3 % of C", function(abi)
+    local good, ratios, all = 0, {}, find(context.rows, { bench = "transfer", mpi = abi })
+    for _, row in ipairs(all) do
+      if row.ratio <= 1.03 then good = good + 1 end
+      ratios[#ratios + 1] = row.ratio
+    end
+    return ("%s, median %s"):format(share(good, #all), ratio(median(ratios)))
+  end)
+  return text
+end
+
+function sections.strided(context)
+  local text = { [[
+## Strided views
+
+Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
+unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two.
+]] }
+  local curves = {}
+  for _, abi in ipairs(context.abis) do
+    local lines, points = {}, {}
+    for _, row in ipairs(find(context.rows, { bench = "strided", mpi = abi })) do
+      if row.bytes then
+        lines[#lines + 1] = {
+          row.case, bytes(row.bytes), seconds(row.nmpi), seconds(row.derived), seconds(row.pack),
+          seconds(row.contiguous), ratio(row.derived_ratio), ratio(row.pack_ratio),
+        }
+        points[#points + 1] = { row.bytes, 1 / row.derived_ratio }
+      end
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "view", "bytes", "nmpi", "derived", "packed", "contiguous", "nmpi / derived",
+      "nmpi / packed" }, lines)
+    curves[#curves + 1] = { title = context.mpis[abi].title, points = points, style = "points" }
+  end
+  text[#text + 1] = context.plot("strided", "Speed of nmpi's views over C's derived datatypes", [[
+set logscale x 2
+set logscale y 2
+set format x "2^{%L}"
+set xlabel "bytes"
+set ylabel "times as fast"
+set key top left]], curves)
+  goal(context, "a strided exchange, every shape", "within 5 % of the better of C's two ways", function(abi)
+    local good, all = 0, 0
+    for _, row in ipairs(find(context.rows, { bench = "strided", mpi = abi })) do
+      if row.bytes then
+        all = all + 1
+        if math.max(row.derived_ratio, row.pack_ratio) <= 1.05 then good = good + 1 end
+      end
+    end
+    return share(good, all)
+  end)
+  goal(context, "speed over derived datatypes, median", "MPICH ≥ 1.5, Open MPI ≥ 1.2", function(abi)
+    local speedups = {}
+    for _, row in ipairs(find(context.rows, { bench = "strided", mpi = abi })) do
+      if row.bytes then speedups[#speedups + 1] = 1 / row.derived_ratio end
+    end
+    return ratio(median(speedups))
+  end)
+  return text
+end
+
+-- The least of all launches, by x: for nmpi, C and the peers.
+local function least_of_pi(context, abi)
+  local least = {}
+  for _, way in ipairs { false, "peers" } do
+    for _, row in ipairs(find(context.rows, { bench = "pi", mpi = abi, way = way or nil })) do
+      local entry = least[row.x] or {}
+      least[row.x] = entry
+      for _, name in ipairs { "nmpi", "c", "mpi4py", "numba-mpi" } do
+        if row[name] then entry[name] = math.min(entry[name] or math.huge, row[name]) end
+      end
+    end
+  end
+  return least
+end
+
+function sections.pi(context)
+  local text = { [[
+## π: the paper's Figure 1
+
+Listings 2 to 4 of the [numba-mpi paper](https://arxiv.org/abs/2407.13712) on two ranks: π by n_intervals intervals and
+a reduction, 10000 times, where n_intervals = 10000 / x. The least of ten repetitions in each of two launches.
+]] }
+  local curves = {}
+  for _, abi in ipairs(context.abis) do
+    local least = least_of_pi(context, abi)
+    local no_mpi4py, no_numba_mpi = missing_peers(context, abi)
+    local lines, to_mpi4py, to_numba_mpi = {}, {}, {}
+    for x, t in ipairs(least) do
+      local mpi4py, numba_mpi = t.mpi4py and t.mpi4py / t.nmpi, t["numba-mpi"] and t["numba-mpi"] / t.nmpi
+      lines[#lines + 1] = {
+        tostring(x), seconds(t.nmpi), seconds(t.c), ratio(t.nmpi / t.c), no_mpi4py or seconds(t.mpi4py),
+        no_mpi4py or ratio(mpi4py), no_numba_mpi or seconds(t["numba-mpi"]), no_numba_mpi or ratio(numba_mpi),
+      }
+      if mpi4py then to_mpi4py[#to_mpi4py + 1] = { x, mpi4py } end
+      if numba_mpi then to_numba_mpi[#to_numba_mpi + 1] = { x, numba_mpi } end
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "x", "nmpi", "C", "nmpi / C", "mpi4py", "mpi4py / nmpi", "numba-mpi",
+      "numba-mpi / nmpi" }, lines)
+    curves[#curves + 1] = { title = context.mpis[abi].title .. ", mpi4py", points = to_mpi4py }
+    curves[#curves + 1] = { title = context.mpis[abi].title .. ", numba-mpi", points = to_numba_mpi }
+    local speedup = first(context.rows, { bench = "pi", mpi = abi, way = "jit" }).speedup
+    if speedup then
+      text[#text + 1] = ("Listing 1, a million intervals on one rank: %.3g times as fast compiled as interpreted.\n")
+        :format(speedup)
+    end
+  end
+  text[#text + 1] = context.plot("pi", "Wall time of π, as a multiple of nmpi's", [[
+set xlabel "MPI calls per interval, x = 10000 / n\\_intervals"
+set ylabel "time / nmpi's time"
+set yrange [0:*]
+set key top left]], curves)
+  local function at(abi, name)
+    local t = least_of_pi(context, abi)[10]
+    return t and t[name] and t[name] / t.nmpi
+  end
+  goal(context, "π, x = 10: mpi4py's time to nmpi's", "≥ 2", function(abi)
+    return ratio(at(abi, "mpi4py"))
+  end)
+  goal(context, "π: numba-mpi's time to nmpi's, the least over x", "≥ 1", function(abi)
+    local least = math.huge
+    for _, t in ipairs(least_of_pi(context, abi)) do
+      if t["numba-mpi"] then least = math.min(least, t["numba-mpi"] / t.nmpi) end
+    end
+    return least < math.huge and ratio(least) or ""
+  end)
+  goal(context, "π, x = 10: nmpi's time to C's", "≤ 1.05", function(abi)
+    local c = at(abi, "c")
+    return c and ratio(1 / c) or ""
+  end)
+  return text
+end
+
+function sections.start(context)
+  local text = { [[
+## Start and memory
+
+From `mpiexec -n 2` to the end of a program that calls one `allreduce`, and the most memory that a rank has had; the
+median of nine starts in turn. numba-mpi's program compiles its function.
+]] }
+  local lines = {}
+  for _, abi in ipairs(context.abis) do
+    local no_mpi4py, no_numba_mpi = missing_peers(context, abi)
+    for _, way in ipairs { "nmpi", "C", "mpi4py", "numba-mpi" } do
+      local row = first(context.rows, { bench = "start", mpi = abi, way = way })
+      local missing = way == "mpi4py" and no_mpi4py or way == "numba-mpi" and no_numba_mpi
+      lines[#lines + 1] = { context.mpis[abi].title, way, row.seconds and seconds(row.seconds) or missing or "",
+        row.bytes and bytes(row.bytes) or missing or "" }
+    end
+  end
+  text[#text + 1] = table_of({ "MPI", "program", "time", "memory of a rank" }, lines)
+  local function compared(field)
+    return function(abi)
+      local mine = first(context.rows, { bench = "start", mpi = abi, way = "nmpi" })[field]
+      local theirs = first(context.rows, { bench = "start", mpi = abi, way = "numba-mpi" })[field]
+      return mine and theirs and "1/" .. significant(theirs / mine, 3) or ""
+    end
+  end
+  goal(context, "time of a start, to numba-mpi's", "≤ 1/10", compared "seconds")
+  goal(context, "memory of a rank, to numba-mpi's", "≤ 1/5", compared "bytes")
+  return text
+end
+
+function sections.growth(context)
+  local text = { [[
+## Growth
+
+Requests: the time per request, nmpi and C in turn, with so many outstanding. "one of" has all but one wait for messages
+that do not come.
+]] }
+  local curves = {}
+  for _, abi in ipairs(context.abis) do
+    local lines, of_case, order = {}, {}, {}
+    for _, row in ipairs(find(context.rows, { bench = "growth", mpi = abi })) do
+      if row.requests then
+        lines[#lines + 1] = { row.case, tostring(row.requests), seconds(row.nmpi), seconds(row.c), ratio(row.ratio) }
+        if not of_case[row.case] then
+          of_case[row.case] = {}
+          order[#order + 1] = row.case
+        end
+        table.insert(of_case[row.case], { row.requests, row.ratio })
+      end
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "case", "requests", "nmpi", "C", "nmpi / C" }, lines)
+    for _, case in ipairs(order) do
+      curves[#curves + 1] = { title = context.mpis[abi].title .. ", " .. case, points = of_case[case] }
+    end
+
+    lines = {}
+    for _, row in ipairs(find(context.rows, { bench = "growth", mpi = abi, case = "made before" })) do
+      lines[#lines + 1] = { row.call, seconds(row.before), seconds(row.after), ratio(row.ratio) }
+    end
+    text[#text + 1] = "Before and after arrays and views have been made and dropped, a million in a full run:\n"
+    text[#text + 1] = table_of({ "call", "before", "after", "after / before" }, lines)
+
+    local memory = first(context.rows, { bench = "growth", mpi = abi, case = "memory" })
+    if memory.operations then
+      text[#text + 1] = ("Resident memory over %.0e operations (reductions, messages to oneself, views): %s before, "
+        .. "%s after.\n"):format(memory.operations, bytes(memory.resident), bytes(memory.resident_after))
+    end
+
+    lines = {}
+    for _, row in ipairs(find(context.rows, { bench = "growth", mpi = abi, case = "allreduce" })) do
+      if row.ranks then
+        lines[#lines + 1] = { tostring(row.ranks), seconds(row.nmpi), seconds(row.c), ratio(row.ratio) }
+      end
+    end
+    text[#text + 1] = "An allreduce of one double on more and more ranks, most of them more than there are cores:\n"
+    text[#text + 1] = table_of({ "ranks", "nmpi", "C", "nmpi / C" }, lines)
+  end
+  text[#text + 1] = context.plot("growth", "Requests: nmpi's time to C's", [[
+set logscale x
+set xlabel "outstanding requests"
+set ylabel "nmpi / C"
+set yrange [0:*]
+set key outside right]], curves)
+  goal(context, "waitany of which one completes, worst n", "≤ 1 × C", function(abi)
+    local worst
+    for _, row in ipairs(find(context.rows, { bench = "growth", mpi = abi })) do
+      if row.requests and tostring(row.case):find "one of" then worst = math.max(worst or 0, row.ratio) end
+    end
+    return ratio(worst)
+  end)
+  return text
+end
+
+function sections.storage(context)
+  local text = { [[
+## Where arrays lie in memory
+
+A ping-pong on memory from several sources, in turn; the ratio is to C's own memory, from `calloc`.
+]] }
+  for _, abi in ipairs(context.abis) do
+    local lines = {}
+    for _, row in ipairs(find(context.rows, { bench = "storage", mpi = abi })) do
+      lines[#lines + 1] = { row.case, bytes(row.bytes), seconds(row.nmpi), ratio(row.ratio) }
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "memory", "bytes", "time", "to C's memory" }, lines)
+  end
+  return text
+end
+
+-- ---- plots ----
+
+-- Draws curves (title, points, style) as performance/<name>.svg and returns its line of Markdown.
+local function plotter(context)
+  return function(name, title, settings, curves)
+    if not context.plots then return "(No plot here: gnuplot is not installed.)\n" end
+    local drawn, data = {}, {}
+    for _, curve in ipairs(curves) do
+      if #curve.points > 0 then
+        drawn[#drawn + 1] = ("'-' with %s title \"%s\""):format(curve.style or "linespoints", curve.title)
+        for _, point in ipairs(curve.points) do data[#data + 1] = ("%.6g %.6g"):format(point[1], point[2]) end
+        data[#data + 1] = "e"
+      end
+    end
+    if #drawn == 0 then return "(No plot here: nothing to draw.)\n" end
+    local path = ("%s/performance/%s.svg"):format(context.destination, name)
+    local pipe = assert(io.popen("gnuplot", "w"))
+    pipe:write(([[
+set terminal svg size 720,420 font "sans-serif,12" background "white"
+set output "%s"
+set title "%s"
+set grid
+%s
+plot %s
+%s
+]]):format(path, title, settings, table.concat(drawn, ", "), table.concat(data, "\n")))
+    pipe:close()
+    return ("![%s](performance/%s.svg)\n"):format(title, name)
+  end
+end
+
+-- ---- the page ----
+
+local function machine(context)
+  local output = context.output
+  local lines = {
+    { "processor", output "lscpu | sed -n 's/^Model name: *//p' | head -1" },
+    { "cores", output "nproc || sysctl -n hw.ncpu" },
+    { "memory", output "sed -n 's/MemTotal: *//p' /proc/meminfo" },
+    { "system", output "uname -sr" },
+    { "compiler", output "cc --version | head -1" },
+    { "LuaJIT", output "luajit -v | cut -d' ' -f1-2" },
+  }
+  for _, abi in ipairs(context.abis) do
+    local python = context.mpis[abi].python
+    lines[#lines + 1] = { "MPI", context.mpis[abi].title }
+    if python then
+      lines[#lines + 1] = { "Python on " .. context.mpis[abi].title, ("%s, mpi4py %s, numba %s, numba-mpi %s"):format(
+        python.version, python.mpi4py, python.numba or "not installed", python.numba_mpi or "not installed") }
+    end
+  end
+  return table_of({ "", "" }, lines)
+end
+
+--- Writes the page and its plots; returns a message where that fails.
+function report.write(context)
+  context.goals = {}
+  context.plot = plotter(context)
+  if os.execute(("mkdir -p '%s/performance'"):format(context.destination)) ~= 0 then
+    return "cannot write to " .. context.destination
+  end
+  local body = {}
+  for _, name in ipairs(context.names) do
+    for _, part in ipairs(sections[name](context)) do body[#body + 1] = part end
+  end
+  local header = { "what", "aim" }
+  for _, abi in ipairs(context.abis) do header[#header + 1] = context.mpis[abi].title end
+  local page = {
+    "# Performance\n",
+    [[
+`tools/bench --with-peers` has measured all of this and written this page. Lua and C run in the same processes, in turn,
+so that what the machine does concerns both alike; what is quoted is a median of at least seven rounds, unless a section
+says otherwise. The times depend on the machine; the ratios less so. Under one that is busy with other things both vary.
+]],
+    table_of(header, context.goals),
+    machine(context),
+  }
+  if context.quick then table.insert(page, 2, "**A quick run, with few rounds: good for a look only.**\n") end
+  for _, part in ipairs(body) do page[#page + 1] = part end
+  local path = context.destination .. "/performance.md"
+  local file, reason = io.open(path, "w")
+  if not file then return reason end
+  file:write((table.concat(page, "\n"):gsub("\n+$", "\n")))
+  file:close()
+  if not context.plots then return "gnuplot is not installed, so there are no plots" end
+end
+
+return report
