@@ -100,9 +100,9 @@ function sections.calls(context)
 ## What a call costs
 
 Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
-`MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round. Beside it the
-same in `nmpi -joff`, where nothing is compiled, and in mpi4py and numba-mpi (which knows `MPI_COMM_WORLD` only) on
-one rank, as far as they have the routine.
+`MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round. Beside it
+the same in `nmpi -joff`, where nothing is compiled, and in mpi4py and numba-mpi (which knows `MPI_COMM_WORLD` only)
+on one rank, as far as they have the routine.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)

@@ -1,0 +1,164 @@
+-- SPDX-License-Identifier: MIT
+-- tools/bench: that it runs and what it writes, never how long anything takes.
+local job = require "spec.support.job"
+
+local SOURCE, BUILD, MPI = os.getenv "NMPI_TEST_SOURCE", os.getenv "NMPI_TEST_BUILD", os.getenv "NMPI_TEST_MPI"
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+-- Calls f with a new directory, which is gone afterwards.
+local function with_directory(f)
+  local path = os.tmpname()
+  os.remove(path)
+  assert(os.execute("mkdir " .. path) == 0)
+  local ok, message = pcall(f, path)
+  os.execute("rm -rf " .. path)
+  if not ok then error(message, 0) end
+end
+
+local function bench(directory, args, env)
+  local words = { "--quick", "--mpi", MPI, "--output", directory, BUILD }
+  for _, word in ipairs(args) do table.insert(words, 1, word) end
+  return job.run { program = SOURCE .. "/tools/bench", args = words, env = env, timeout = 300 }
+end
+
+-- The tables of a page: each a list of lines, which are lists of cells.
+local function tables_of(text)
+  local tables, current = {}, nil
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do
+    if line:sub(1, 1) ~= "|" then
+      current = nil
+    else
+      if not current then
+        current = {}
+        tables[#tables + 1] = current
+      end
+      local cells = {}
+      for cell in line:sub(2):gmatch "%s*([^|]-)%s*|" do cells[#cells + 1] = cell end
+      current[#current + 1] = cells
+    end
+  end
+  return tables
+end
+
+local function check_svg(text)
+  assert.matches("^<%?xml ", text)
+  assert.matches("</svg>%s*$", text)
+  assert.matches("<path ", text)
+end
+
+describe("tools/bench --quick", function()
+  it("runs everything, and writes a page with tables and plots", function()
+    with_directory(function(directory)
+      local code, _, err = bench(directory, {})
+      assert.equal(0, code, err)
+      local page = read(directory .. "/performance.md")
+      for _, title in ipairs { "What a call costs", "Messages and collectives", "Strided views",
+          "π: the paper's Figure 1", "Start and memory", "Growth", "Where arrays lie in memory" } do
+        assert.truthy(page:find("\n## " .. title .. "\n", 1, true), title)
+      end
+      local figures = 0
+      for _, lines in ipairs(tables_of(page)) do
+        assert.is_true(#lines > 2, "a table without lines")
+        local of_nmpi
+        for column, name in ipairs(lines[1]) do
+          if name == "nmpi" then of_nmpi = column end
+        end
+        for i, cells in ipairs(lines) do
+          assert.equal(#lines[1], #cells, table.concat(cells, " | "))
+          if of_nmpi and i > 2 then
+            assert.matches("^%d[%d.]* [nµm]*s$", cells[of_nmpi])
+            figures = figures + 1
+          end
+        end
+      end
+      assert.is_true(figures > 50, figures .. " figures")
+      local plots = 0
+      for path in page:gmatch "!%[[^%]]*%]%(([^)]*)%)" do
+        check_svg(read(directory .. "/" .. path))
+        plots = plots + 1
+      end
+      assert.equal(4, plots)
+    end)
+  end)
+
+  it("complains about unknown benchmarks, and runs the others", function()
+    with_directory(function(directory)
+      local code, _, err = bench(directory, { "pi", "bogus", "--only" })
+      assert.equal(1, code)
+      assert.matches("there is no benchmark 'bogus': expected calls, transfer, ", err)
+      assert.matches("## π", read(directory .. "/performance.md"))
+    end)
+  end)
+
+  it("does without gnuplot", function()
+    with_directory(function(directory)
+      local programs = directory .. "/programs"
+      assert(os.execute(("mkdir %s && cp -as /usr/bin/. %s && rm -f %s/gnuplot*"):format(programs, programs,
+        programs)) == 0)
+      local code, _, err = bench(directory, { "pi", "--only" }, { PATH = programs .. ":/bin" })
+      assert.equal(1, code)
+      assert.matches("gnuplot is not installed", err)
+      local page = read(directory .. "/performance.md")
+      assert.matches("gnuplot is not installed", page)
+      assert.is_true(#tables_of(page) >= 2)
+    end)
+  end)
+
+  it("wants a build", function()
+    local code, _, err = job.run { program = SOURCE .. "/tools/bench", args = { "/nowhere" } }
+    assert.equal(1, code)
+    assert.matches("there is no build in /nowhere", err)
+  end)
+end)
+
+describe("a benchmark program", function()
+  local baseline = ("%s/bench/baseline_%s.so"):format(BUILD, MPI)
+  local programs = SOURCE .. "/examples/bench/"
+
+  it("says how many ranks it needs", function()
+    local code, out, err = job.run { program = "nmpi", n = 1, args = { programs .. "transfer.lua", baseline } }
+    assert.equal(1, code)
+    assert.equal("", out)
+    assert.matches("transfer: this needs 2 ranks, and was started on 1\n", err)
+  end)
+
+  it("says that it needs the baselines", function()
+    local code, _, err = job.run { program = "nmpi", n = 1, args = { programs .. "pi.lua" } }
+    assert.equal(1, code)
+    assert.matches("pi: expected the library of the C baselines as first argument\n", err)
+  end)
+
+  it("leaves out what does not fit in memory, and goes on", function()
+    local source = ([[
+      package.path = %q .. package.path
+      local harness = require "harness"
+      print(harness.fits("all of it", 2 ^ 60), harness.fits("a byte", 1))
+    ]]):format(programs .. "?.lua;")
+    job.with_file(source, function(path)
+      local code, out, err = job.run { program = "nmpi", n = 2, args = { path, baseline } }
+      assert.equal(0, code, err)
+      assert.equal("false\ttrue\nfalse\ttrue\n", out)
+      assert.matches("all of it is left out: it takes %d+ MiB, and %d+ MiB are available\n", err)
+      assert.not_matches("a byte", err)
+    end)
+  end)
+end)
+
+describe("docs/performance.md", function()
+  it("has all its plots, as the README has", function()
+    for page, directory in pairs { ["docs/performance.md"] = "docs/", ["README.md"] = "" } do
+      local plots = 0
+      for path in read(SOURCE .. "/" .. page):gmatch "!%[[^%]]*%]%(([^)]*%.svg)%)" do
+        check_svg(read(SOURCE .. "/" .. directory .. path))
+        plots = plots + 1
+      end
+      assert.is_true(plots >= 1, page)
+    end
+  end)
+end)
