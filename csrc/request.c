@@ -682,18 +682,21 @@ static int list_insert(call *c, int count) {
   return NMPI_SUCCESS;
 }
 
-static int list_build(call *c, nmpi_array *requests) {
-  TRY(check_requests(requests));
+/* Finds the active requests of an array; false after a failure. */
+static bool call_begin(call *c, nmpi_array *requests) {
+  if (check_requests(requests) != NMPI_SUCCESS) return false;
   int n = (int)requests->length;
-  *c = (call){.numbers = requests->p.i64, .length = n};
-  if (pool_mine() == NULL) return fail("requests", "no memory for %d requests", n);
-  list *l = c->list = &mine->lists[n > SHORT_LIST];
-  if (!list_reserve(l, n)) return fail("requests", "no memory for %d requests", n);
+  list *l = pool_mine() != NULL ? &mine->lists[n > SHORT_LIST] : NULL;
+  *c = (call){.numbers = requests->p.i64, .length = n, .list = l};
+  if (l == NULL || !list_reserve(l, n)) {
+    fail("requests", "no memory for %d requests", n);
+    return false;
+  }
   list_cut(l, n);
   for (; l->length < n; l->length++) l->known[l->length] = UNKNOWN;
   int count = list_compare(l, c->numbers, n);
   list_remove(l, count);
-  return list_insert(c, count);
+  return list_insert(c, count) == NMPI_SUCCESS;
 }
 
 static operation *at(const list *l, int k) {
@@ -760,7 +763,7 @@ static int list_wait(const list *l) {
 
 int nmpi_waitall(nmpi_array *requests) {
   call c;
-  TRY(list_build(&c, requests));
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
   int code = call_finish_all(&c, list_wait(c.list));
   call_end(&c);
@@ -770,7 +773,7 @@ int nmpi_waitall(nmpi_array *requests) {
 int nmpi_testall(nmpi_array *requests, int *flag) {
   call c;
   *flag = 0;
-  TRY(list_build(&c, requests));
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
   /* MPICH's MPI_Testall ends one that has failed though others are pending, and says that all have completed. */
@@ -811,7 +814,7 @@ int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
   int k = MPI_UNDEFINED;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
-  TRY(list_build(&c, requests));
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
   int code = MPI_Waitany(c.list->active, c.list->handles, &k, &found);
   return call_finish_any(&c, k, code, true, &found, index, status);
@@ -824,7 +827,7 @@ int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *statu
   *flag = 0;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
-  TRY(list_build(&c, requests));
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
   int code = MPI_Testany(c.list->active, c.list->handles, &k, flag, &found);
@@ -838,7 +841,7 @@ typedef int completer(int, MPI_Request *, int *, int *, MPI_Status *);
 static int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
   call c;
   *count = NMPI_UNDEFINED;
-  TRY(list_build(&c, requests));
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   list *l = c.list;
   int *done = l->changed;
   if (l->active == 0) return NMPI_SUCCESS;

@@ -68,9 +68,9 @@ void bench_background_end(int n) {
   MPI_Waitall(n, requests, MPI_STATUSES_IGNORE);
 }
 
-/* One of n completes, the one at `place`. */
-void bench_one_of(int times, int n, int place, int self) {
-  int index;
+/* The last of n completes. */
+void bench_one_of(int times, int n, int self) {
+  int index, place = n - 1;
   for (int i = 0; i < times; i++) {
     MPI_Irecv(&got, 1, MPI_DOUBLE, self, TAG, MPI_COMM_WORLD, &requests[place]);
     MPI_Send(&sent, 1, MPI_DOUBLE, self, TAG, MPI_COMM_WORLD);
