@@ -70,7 +70,7 @@ for _, bytes in ipairs(harness.wanted "pingpong" and SIZES or {}) do
       ways[i] = function(n) pingpong(n, data) end
     end
   end
-  local seconds, ratios = harness.compare(ways, nil, bytes > MIB and 2 or 100)
+  local seconds, ratios = harness.compare(ways)
   for i, kind in ipairs(kinds) do
     harness.row("case", "pingpong", "bytes", bytes, "memory", kind[1], "seconds", seconds[i] / 2, "c", seconds[1] / 2,
       "ratio", 1 / ratios[i])
@@ -94,7 +94,7 @@ for _, bytes in ipairs(harness.wanted "create" and rank == 0 and SIZES or {}) do
     function(n) C.bench_create(n, bytes, 1) end,
     function(n) create(n, mpi.empty, bytes) end,
     function(n) C.bench_create(n, bytes, 0) end,
-  }, mpi.COMM_SELF, bytes > MIB and 2 or 60)
+  }, mpi.COMM_SELF)
   harness.row("case", "create", "bytes", bytes, "memory", "mpi.zeros", "seconds", seconds[1], "c", seconds[2],
     "ratio", ratios[2])
   harness.row("case", "create", "bytes", bytes, "memory", "mpi.empty", "seconds", seconds[3], "c", seconds[4],
