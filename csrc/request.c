@@ -30,22 +30,29 @@ enum state {
   ABANDONED, /* freed, or completed or cancelled by force: counts as null */
 };
 
+/* Arrays of requests up to this length are kept apart from longer ones, so that a program can wait for a few requests
+ * in between without what is known of the many being forgotten. */
+enum { SHORT_LIST = 32, LISTS = 2 };
+
+/* What a call on an array of many requests goes through comes first, so that it stays in one cache line. */
 typedef struct operation {
   enum state state;
-  int generation; /* of the number last given out */
-  int next;       /* slot, in the pool's list of free or of active ones */
-  int before;     /* slot, in the list of active ones */
+  int generation;   /* of the number last given out */
+  int place[LISTS]; /* in the pool's lists, or END */
+  int next;         /* slot, in the pool's list of free ones or of local ones */
+  int before;       /* slot, in the list of local ones */
+  MPI_Request handle;
   bool receive;
   bool persistent;
   bool foreign;    /* Lua anchors the memory */
   bool cancelling; /* MPI_Cancel has been called */
   bool listed;     /* in the list of the current call */
+  bool local;      /* a message to oneself may meet it */
   bool watched;    /* it may be cut by the send that is going on */
   bool cut;        /* it has been, and MPI will not say so */
   bool alone;      /* in a communicator of one process */
   MPI_Comm comm;
   int own; /* this process's rank in it */
-  MPI_Request handle;
   MPI_Message matched;
   message message;
   nmpi_owner *owner;
@@ -57,10 +64,30 @@ typedef struct operation {
   char *line; /* of the script, where noted */
 } operation;
 
-/* Lists of one call, kept for the next. */
-typedef struct lists {
-  scratch handles, statuses, slots, positions, done;
-} lists;
+/* The active requests of an array, each once. It is kept for the next call, which looks up only what differs: a program
+ * that waits for one of many again and again would otherwise pay for all of them each time. A number never stands for
+ * another operation later, so an entry is out of date only when its operation has ended, which says so here. */
+typedef struct list {
+  int64_t *
+      known; /* of each entry, the number if it is null or its request is below for it, else UNKNOWN */
+  int length;
+  int room;
+  int active; /* so many handles, slots and positions, in no order */
+  MPI_Request *handles;
+  int *slots;
+  int *positions; /* in the array */
+  int *changed;   /* entries to look up; what MPI_Waitsome says */
+  MPI_Status *statuses;
+  scratch memory[6];
+} list;
+
+/* What local operations of one direction have in common at least, until none is left: so that a message to oneself need
+ * not be compared with each. */
+typedef struct crowd {
+  int count;
+  uintptr_t low, high; /* of all memory, in communicators of one process */
+  int64_t shortest;    /* in bytes */
+} crowd;
 
 typedef struct pool {
   int id;
@@ -68,10 +95,11 @@ typedef struct pool {
   operation *slots;
   int count;
   int room;
-  int free;    /* the first free slot */
-  int active;  /* the first active one */
-  int foreign; /* pending operations on foreign memory */
-  lists lists;
+  int free;        /* the first free slot */
+  int local;       /* the first local one */
+  crowd crowds[2]; /* of the local ones; 1: receives */
+  int foreign;     /* pending operations on foreign memory */
+  list lists[LISTS];
 } pool;
 
 static pool *pools[MAX_POOLS];
@@ -100,7 +128,7 @@ static pool *pool_find(void) {
   pool *p = calloc(1, sizeof *p);
   if (p == NULL) return NULL;
   p->id = pool_count;
-  p->free = p->active = END;
+  p->free = p->local = END;
   pools[pool_count++] = p;
   return p;
 }
@@ -139,7 +167,7 @@ static operation *take(void) {
     fail("request", "there are too many pending operations, %d", p->count);
   } else {
     r = &p->slots[p->count++];
-    *r = (operation){0};
+    *r = (operation){.place = {END, END}};
   }
   if (r != NULL) r->generation++;
   return r;
@@ -165,21 +193,26 @@ static double number_of(const operation *r) {
   return high * MAX_SLOTS + (double)(r - mine->slots);
 }
 
+static int fail_to_find(double number, bool whole, const char *argument) {
+  if (whole) {
+    int id = (int)((int64_t)number >> (SLOT_BITS + GENERATION_BITS));
+    if (mine != NULL && id != mine->id && id < pool_count) {
+      return fail(argument, "expected a request of this thread, got one of another thread");
+    }
+  }
+  return fail(argument, "expected a %s, got %.17g, which is none", argument, number);
+}
+
 /* Finds the request of a number; NULL for one that is null or has completed. */
-static int find(double number, const char *argument, operation **found) {
+static int find_integer(int64_t number, const char *argument, operation **found) {
   *found = NULL;
   if (number == NMPI_REQUEST_NULL) return NMPI_SUCCESS;
-  pool *p = pool_mine();
-  bool whole = number >= MAX_SLOTS && number < 0x1p53 && floor(number) == number;
-  int64_t n = whole ? (int64_t)number : 0;
-  int slot = (int)(n & (MAX_SLOTS - 1)), generation = (int)(n >> SLOT_BITS & MAX_GENERATION);
-  int id = (int)(n >> (SLOT_BITS + GENERATION_BITS));
-  if (p != NULL && whole && id != p->id && id < pool_count) {
-    return fail(argument, "expected a request of this thread, got one of another thread");
-  }
-  if (p == NULL || !whole || id != p->id || slot >= p->count || generation == 0 ||
-      generation > p->slots[slot].generation) {
-    return fail(argument, "expected a %s, got %.17g, which is none", argument, number);
+  const pool *p = pool_mine();
+  int slot = (int)(number & (MAX_SLOTS - 1));
+  int generation = (int)(number >> SLOT_BITS & MAX_GENERATION);
+  if (p == NULL || number >> (SLOT_BITS + GENERATION_BITS) != p->id || slot >= p->count ||
+      generation == 0 || generation > p->slots[slot].generation) {
+    return fail_to_find((double)number, number >= MAX_SLOTS && number < INT64_C(1) << 53, argument);
   }
   operation *r = &p->slots[slot];
   bool live = r->state != FREE && r->state != ABANDONED;
@@ -187,10 +220,72 @@ static int find(double number, const char *argument, operation **found) {
   return NMPI_SUCCESS;
 }
 
+static int find(double number, const char *argument, operation **found) {
+  bool small = number >= 0 && number < 0x1p53;
+  int64_t integer = small ? (int64_t)number : 0;
+  if (small && (double)integer == number) return find_integer(integer, argument, found);
+  *found = NULL;
+  return fail_to_find(number, false, argument);
+}
+
+static int check_not_message(const operation *r, const char *argument) {
+  if (r == NULL || r->state != MESSAGE) return NMPI_SUCCESS;
+  return fail(argument, "expected a request, got a message that mprobe found");
+}
+
 static int find_request(double number, const char *argument, operation **found) {
   TRY(find(number, argument, found));
-  if (*found == NULL || (*found)->state != MESSAGE) return NMPI_SUCCESS;
-  return fail(argument, "expected a request, got a message that mprobe found");
+  return check_not_message(*found, argument);
+}
+
+/* ---- the lists of the pool ---- */
+
+enum { UNKNOWN = -1 }; /* no request has this number */
+
+/* The request of an entry is no longer among the active ones. */
+static void list_drop(list *l, int k) {
+  int which = (int)(l - mine->lists), last = --l->active;
+  mine->slots[l->slots[k]].place[which] = END;
+  l->known[l->positions[k]] = UNKNOWN;
+  if (k == last) return;
+  l->handles[k] = l->handles[last];
+  l->slots[k] = l->slots[last];
+  l->positions[k] = l->positions[last];
+  mine->slots[l->slots[k]].place[which] = k;
+}
+
+static void list_add(list *l, operation *r, int position) {
+  int k = l->active++;
+  r->place[l - mine->lists] = k;
+  l->handles[k] = r->handle;
+  l->slots[k] = (int)(r - mine->slots);
+  l->positions[k] = position;
+}
+
+/* Forgets the entries from the n-th on. */
+static void list_cut(list *l, int n) {
+  for (int k = l->active - 1; k >= 0 && n < l->length; k--) {
+    if (l->positions[k] >= n) list_drop(l, k);
+  }
+  if (n < l->length) l->length = n;
+}
+
+static bool list_reserve(list *l, int n) {
+  if (n <= l->room) return true;
+  list_cut(l, 0);
+  size_t room = (size_t)n * 2;
+  l->room = 0;
+  l->known = scratch_get(&l->memory[0], room * sizeof *l->known);
+  l->handles = scratch_get(&l->memory[1], room * sizeof(MPI_Request));
+  l->slots = scratch_get(&l->memory[2], room * sizeof *l->slots);
+  l->positions = scratch_get(&l->memory[3], room * sizeof *l->positions);
+  l->changed = scratch_get(&l->memory[4], room * sizeof *l->changed);
+  l->statuses = scratch_get(&l->memory[5], room * sizeof(MPI_Status));
+  if (!l->known || !l->handles || !l->slots || !l->positions || !l->changed || !l->statuses) {
+    return false;
+  }
+  l->room = n * 2;
+  return true;
 }
 
 /* ---- messages to oneself that are cut ---- */
@@ -208,7 +303,8 @@ static bool is_complete(const operation *r, MPI_Status *found) {
 static bool watch(MPI_Comm comm, int dest, int tag, int64_t bytes) {
 #ifdef OPEN_MPI
   bool any = false;
-  for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
+  if (mine->crowds[true].count == 0 || mine->crowds[true].shortest >= bytes) return false;
+  for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
     operation *r = &mine->slots[slot];
     r->watched = r->receive && r->comm == comm && message_wire(&r->message) < bytes &&
                  (r->peer == MPI_ANY_SOURCE || r->peer == dest) &&
@@ -227,7 +323,7 @@ bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes) {
 }
 
 void request_watched(void) {
-  for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
+  for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
     operation *r = &mine->slots[slot];
     MPI_Status found = {.MPI_SOURCE = MPI_PROC_NULL};
     if (r->watched) r->cut = is_complete(r, &found) && found.MPI_SOURCE == r->own;
@@ -238,8 +334,11 @@ void request_watched(void) {
 
 /* MPICH 4.0 ends the process where a message within a communicator of one process would be copied onto itself. */
 static int check_alone(const message *m, MPI_Comm comm, bool receive) {
-  if (mine == NULL) return NMPI_SUCCESS;
-  for (int slot = mine->active; slot != END; slot = mine->slots[slot].next) {
+  uintptr_t low = (uintptr_t)m->data, high = low + m->bytes;
+  if (mine == NULL || m->packed) return NMPI_SUCCESS;
+  const crowd *others = &mine->crowds[!receive];
+  if (others->count == 0 || high <= others->low || others->high <= low) return NMPI_SUCCESS;
+  for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
     const operation *r = &mine->slots[slot];
     if (r->receive == receive || r->comm != comm || !message_overlap(&r->message, m)) continue;
     return fail(m->argument, "expected memory of its own, but it overlaps that of a pending %s",
@@ -256,22 +355,52 @@ int request_alone(message *m, const nmpi_comm *comm, bool receive) {
 
 /* ---- posting ---- */
 
+/* Open MPI's messages to oneself may cut any receive from oneself, see watch; check_alone wants those in communicators of
+ * one process. */
+static bool is_local(const operation *r) {
+#ifdef OPEN_MPI
+  if (r->receive && (r->peer == r->own || r->peer == MPI_ANY_SOURCE)) return true;
+#endif
+  return r->alone;
+}
+
+static void crowd_join(crowd *c, const operation *r) {
+  if (c->count++ == 0) *c = (crowd){.count = 1, .low = UINTPTR_MAX, .shortest = INT64_MAX};
+  int64_t wire = message_wire(&r->message);
+  if (wire < c->shortest) c->shortest = wire;
+  if (!r->alone || r->message.packed) return;
+  uintptr_t low = (uintptr_t)r->message.data, high = low + r->message.bytes;
+  if (low < c->low) c->low = low;
+  if (high > c->high) c->high = high;
+}
+
 static void activate(operation *r) {
   int slot = (int)(r - mine->slots);
   r->state = ACTIVE;
   r->cancelling = r->watched = r->cut = false;
-  r->next = mine->active;
+  r->local = is_local(r);
+  if (!r->local) return;
+  crowd_join(&mine->crowds[r->receive], r);
+  r->next = mine->local;
   r->before = END;
   if (r->next != END) mine->slots[r->next].before = slot;
-  mine->active = slot;
+  mine->local = slot;
 }
 
-static void deactivate(operation *r) {
+static void leave(operation *r) {
+  mine->crowds[r->receive].count--;
   if (r->next != END) mine->slots[r->next].before = r->before;
   if (r->before != END) {
     mine->slots[r->before].next = r->next;
   } else {
-    mine->active = r->next;
+    mine->local = r->next;
+  }
+}
+
+static void deactivate(operation *r) {
+  if (r->local) leave(r);
+  for (int i = 0; i < LISTS; i++) {
+    if (r->place[i] != END) list_drop(&mine->lists[i], r->place[i]);
   }
 }
 
@@ -283,11 +412,6 @@ static int posted(operation *r, int code, const nmpi_array *data, const char *ro
     retire(r);
     return code;
   }
-  if (r->persistent) {
-    r->state = INACTIVE;
-  } else {
-    activate(r);
-  }
   r->comm = comm;
   r->owner = data->owner;
   owner_retain(r->owner);
@@ -297,6 +421,11 @@ static int posted(operation *r, int code, const nmpi_array *data, const char *ro
   r->routine = routine;
   r->peer = peer;
   r->tag = tag;
+  if (r->persistent) {
+    r->state = INACTIVE;
+  } else {
+    activate(r);
+  }
   *number = number_of(r);
   return NMPI_SUCCESS;
 }
@@ -480,18 +609,13 @@ int nmpi_cancel(double request) {
 
 /* ---- lists of requests ---- */
 
-/* The active requests of an array, each once. */
-typedef struct list {
+/* A call on an array of requests. */
+typedef struct call {
   int64_t *numbers;
   int length;
-  int active;
   bool twice; /* some stand in the array more than once */
-  MPI_Request *handles;
-  MPI_Status *statuses;
-  int *slots;
-  int *positions; /* in the array */
-  int *done;      /* what MPI_Waitsome says */
-} list;
+  list *list;
+} call;
 
 static int check_requests(const nmpi_array *requests) {
   if (requests == NULL) return fail("requests", "expected requests, got nil");
@@ -503,80 +627,116 @@ static int check_requests(const nmpi_array *requests) {
   return NMPI_SUCCESS;
 }
 
-static bool list_reserve(list *l, size_t n) {
-  lists *kept = &pool_mine()->lists;
-  l->handles = scratch_get(&kept->handles, n * sizeof(MPI_Request));
-  l->statuses = scratch_get(&kept->statuses, n * sizeof(MPI_Status));
-  l->slots = scratch_get(&kept->slots, n * sizeof *l->slots);
-  l->positions = scratch_get(&kept->positions, n * sizeof *l->positions);
-  l->done = scratch_get(&kept->done, n * sizeof *l->done);
-  return l->handles && l->statuses && l->slots && l->positions && l->done;
+/* Notes the entries in which the array differs from what is known of it; returns how many. */
+static int list_compare(list *l, const int64_t *numbers, int n) {
+  enum { BLOCK = 16 };
+  const int64_t *known = l->known;
+  int count = 0;
+  for (int i = 0; i < n; i += BLOCK) {
+    int end = i + BLOCK < n ? i + BLOCK : n;
+    if (end - i == BLOCK) {
+      int64_t differ = 0, unknown = 0; /* what the array holds may itself be negative */
+      for (int j = 0; j < BLOCK; j++) {
+        differ |= numbers[i + j] ^ known[i + j];
+        unknown |= known[i + j];
+      }
+      if (differ == 0 && unknown >= 0) continue;
+    }
+    for (int j = i; j < end; j++) {
+      if (numbers[j] != known[j] || known[j] < 0) l->changed[count++] = j;
+    }
+  }
+  return count;
+}
+
+/* Takes those entries out of the list. */
+static void list_remove(list *l, int count) {
+  for (int j = 0; j < count; j++) {
+    int64_t number = l->known[l->changed[j]];
+    l->known[l->changed[j]] = UNKNOWN;
+    if (number > 0) list_drop(l, mine->slots[number & (MAX_SLOTS - 1)].place[l - mine->lists]);
+  }
+}
+
+/* Puts in what stands there now. */
+static int list_insert(call *c, int count) {
+  list *l = c->list;
+  int which = (int)(l - mine->lists);
+  for (int j = 0; j < count; j++) {
+    operation *r;
+    int position = l->changed[j];
+    int64_t number = c->numbers[position];
+    TRY(find_integer(number, "requests", &r));
+    TRY(check_not_message(r, "requests"));
+    if (r == NULL) {
+      c->numbers[position] = l->known[position] = NMPI_REQUEST_NULL;
+    } else if (r->state != ACTIVE) {
+      continue;
+    } else if (r->place[which] != END) {
+      c->twice = true;
+    } else {
+      l->known[position] = number;
+      list_add(l, r, position);
+    }
+  }
+  return NMPI_SUCCESS;
+}
+
+/* Finds the active requests of an array; false after a failure. */
+static bool call_begin(call *c, nmpi_array *requests) {
+  if (check_requests(requests) != NMPI_SUCCESS) return false;
+  int n = (int)requests->length;
+  list *l = pool_mine() != NULL ? &mine->lists[n > SHORT_LIST] : NULL;
+  *c = (call){.numbers = requests->p.i64, .length = n, .list = l};
+  if (l == NULL || !list_reserve(l, n)) {
+    fail("requests", "no memory for %d requests", n);
+    return false;
+  }
+  list_cut(l, n);
+  for (; l->length < n; l->length++) l->known[l->length] = UNKNOWN;
+  int count = list_compare(l, c->numbers, n);
+  list_remove(l, count);
+  return list_insert(c, count) == NMPI_SUCCESS;
 }
 
 static operation *at(const list *l, int k) {
   return &mine->slots[l->slots[k]];
 }
 
-static int list_fill(list *l) {
-  for (int i = 0; i < l->length; i++) {
-    operation *r;
-    TRY(find_request((double)l->numbers[i], "requests", &r));
-    if (r == NULL) l->numbers[i] = NMPI_REQUEST_NULL;
-    if (r == NULL || r->state != ACTIVE) continue;
-    if (r->listed) {
-      l->twice = true;
-      continue;
-    }
-    r->listed = true;
-    l->handles[l->active] = r->handle;
-    l->slots[l->active] = (int)(r - mine->slots);
-    l->positions[l->active++] = i;
-  }
-  return NMPI_SUCCESS;
-}
-
-static int list_build(list *l, nmpi_array *requests) {
-  TRY(check_requests(requests));
-  *l = (list){.numbers = requests->p.i64, .length = (int)requests->length};
-  if (pool_mine() == NULL || !list_reserve(l, (size_t)l->length)) {
-    return fail("requests", "no memory for %d requests", l->length);
-  }
-  int code = list_fill(l);
-  for (int k = 0; k < l->active; k++) at(l, k)->listed = false;
+/* Ends the request of an entry. */
+static int call_finish(call *c, operation *r, int position, int code, const MPI_Status *found,
+                       nmpi_status *status) {
+  code = finish(r, code, found, status);
+  if (r->state == FREE) c->numbers[position] = c->list->known[position] = NMPI_REQUEST_NULL;
   return code;
 }
 
-/* Ends the k-th active request; returns the first code that is no success. */
-static int list_finish(list *l, int k, int code, const MPI_Status *found, nmpi_status *status,
-                       int before) {
-  operation *r = at(l, k);
-  r->handle = l->handles[k];
-  code = finish(r, code, found, status);
-  if (r->state == FREE) l->numbers[l->positions[k]] = NMPI_REQUEST_NULL;
-  return before != NMPI_SUCCESS ? before : code;
-}
-
-/* Ends the requests that a call over the whole list has completed. */
-static int list_finish_all(list *l, int code) {
-  int first = NMPI_SUCCESS;
-  for (int k = 0; k < l->active; k++) {
+/* Ends the requests that a call over the whole list has completed; returns the first code that is no success. */
+static int call_finish_all(call *c, int code) {
+  list *l = c->list;
+  int first = NMPI_SUCCESS, first_position = INT_MAX;
+  /* From the back: what has ended leaves the list, and the last takes its place. */
+  for (int k = l->active - 1; k >= 0; k--) {
+    operation *r = at(l, k);
+    int position = l->positions[k];
     int own = code == MPI_ERR_IN_STATUS ? l->statuses[k].MPI_ERROR : code;
-    if (own == MPI_ERR_PENDING) {
-      at(l, k)->handle = l->handles[k];
-    } else {
-      first = list_finish(l, k, own, &l->statuses[k], NULL, first);
-    }
+    r->handle = l->handles[k];
+    if (own == MPI_ERR_PENDING) continue;
+    own = call_finish(c, r, position, own, &l->statuses[k], NULL);
+    if (own == NMPI_SUCCESS || position > first_position) continue;
+    first = own;
+    first_position = position;
   }
   return first;
 }
 
 /* The entries that stand for a request which another entry has completed. */
-static void list_end(list *l) {
-  if (!l->twice) return;
-  for (int i = 0; i < l->length; i++) {
+static void call_end(call *c) {
+  if (!c->twice) return;
+  for (int i = 0; i < c->length; i++) {
     operation *r;
-    if (find((double)l->numbers[i], "requests", &r) == NMPI_SUCCESS && r == NULL) {
-      l->numbers[i] = NMPI_REQUEST_NULL;
+    if (find_integer(c->numbers[i], "requests", &r) == NMPI_SUCCESS && r == NULL) {
+      c->numbers[i] = NMPI_REQUEST_NULL;
     }
   }
 }
@@ -602,25 +762,27 @@ static int list_wait(const list *l) {
 }
 
 int nmpi_waitall(nmpi_array *requests) {
-  list l;
-  TRY(list_build(&l, requests));
-  if (l.active == 0) return NMPI_SUCCESS;
-  int code = list_finish_all(&l, list_wait(&l));
-  list_end(&l);
+  call c;
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  if (c.list->active == 0) return NMPI_SUCCESS;
+  int code = call_finish_all(&c, list_wait(c.list));
+  call_end(&c);
   return code;
 }
 
 int nmpi_testall(nmpi_array *requests, int *flag) {
-  list l;
+  call c;
   *flag = 0;
-  TRY(list_build(&l, requests));
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
-  if (l.active == 0) return NMPI_SUCCESS;
+  if (c.list->active == 0) return NMPI_SUCCESS;
   /* MPICH's MPI_Testall ends one that has failed though others are pending, and says that all have completed. */
-  for (int k = 0; k < l.active && *flag; k++) *flag = is_complete(at(&l, k), MPI_STATUS_IGNORE);
+  for (int k = 0; k < c.list->active && *flag; k++) {
+    *flag = is_complete(at(c.list, k), MPI_STATUS_IGNORE);
+  }
   if (*flag == 0) return NMPI_SUCCESS;
-  int code = list_finish_all(&l, list_wait(&l));
-  list_end(&l);
+  int code = call_finish_all(&c, list_wait(c.list));
+  call_end(&c);
   return code;
 }
 
@@ -633,64 +795,75 @@ static int list_nobody(const list *l) {
 }
 
 /* What MPI_Waitany or MPI_Testany has completed. */
-static int list_finish_any(list *l, int k, int code, bool done, const MPI_Status *found, int *index,
+static int call_finish_any(call *c, int k, int code, bool done, const MPI_Status *found, int *index,
                            nmpi_status *status) {
+  list *l = c->list;
   if (k == MPI_UNDEFINED && done) k = list_nobody(l);
   if (k == MPI_UNDEFINED) return code;
+  operation *r = at(l, k);
+  r->handle = l->handles[k];
   *index = l->positions[k];
-  code = list_finish(l, k, code, found, status, NMPI_SUCCESS);
-  list_end(l);
+  code = call_finish(c, r, *index, code, found, status);
+  call_end(c);
   return code;
 }
 
 int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
-  list l;
+  call c;
   MPI_Status found = {0};
   int k = MPI_UNDEFINED;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
-  TRY(list_build(&l, requests));
-  if (l.active == 0) return NMPI_SUCCESS;
-  int code = MPI_Waitany(l.active, l.handles, &k, &found);
-  return list_finish_any(&l, k, code, true, &found, index, status);
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  if (c.list->active == 0) return NMPI_SUCCESS;
+  int code = MPI_Waitany(c.list->active, c.list->handles, &k, &found);
+  return call_finish_any(&c, k, code, true, &found, index, status);
 }
 
 int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
-  list l;
+  call c;
   MPI_Status found = {0};
   int k = MPI_UNDEFINED;
   *flag = 0;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
-  TRY(list_build(&l, requests));
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
-  if (l.active == 0) return NMPI_SUCCESS;
-  int code = MPI_Testany(l.active, l.handles, &k, flag, &found);
+  if (c.list->active == 0) return NMPI_SUCCESS;
+  int code = MPI_Testany(c.list->active, c.list->handles, &k, flag, &found);
   if (code != MPI_SUCCESS) *flag = 1;
-  return list_finish_any(&l, k, code, *flag != 0, &found, index, status);
+  return call_finish_any(&c, k, code, *flag != 0, &found, index, status);
 }
 
 /* MPI_Waitsome and MPI_Testsome. */
 typedef int completer(int, MPI_Request *, int *, int *, MPI_Status *);
 
 static int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
-  list l;
+  call c;
   *count = NMPI_UNDEFINED;
-  TRY(list_build(&l, requests));
-  if (l.active == 0) return NMPI_SUCCESS;
-  int first = NMPI_SUCCESS, code = mpi_some(l.active, l.handles, count, l.done, l.statuses);
+  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  list *l = c.list;
+  int *done = l->changed;
+  if (l->active == 0) return NMPI_SUCCESS;
+  int first = NMPI_SUCCESS, code = mpi_some(l->active, l->handles, count, done, l->statuses);
   if (*count == MPI_UNDEFINED) {
-    l.done[0] = list_nobody(&l);
-    *count = l.done[0] == MPI_UNDEFINED ? 0 : 1;
+    done[0] = list_nobody(l);
+    *count = done[0] == MPI_UNDEFINED ? 0 : 1;
   }
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return code;
+  /* What ends leaves the list, which changes the order of the others. */
   for (int j = 0; j < *count; j++) {
-    int k = l.done[j];
-    int own = code == MPI_ERR_IN_STATUS ? l.statuses[j].MPI_ERROR : code;
-    indices[j] = l.positions[k];
-    first = list_finish(&l, k, own, &l.statuses[j], NULL, first);
+    int k = done[j];
+    indices[j] = l->positions[k];
+    done[j] = l->slots[k];
+    at(l, k)->handle = l->handles[k];
   }
-  list_end(&l);
+  for (int j = 0; j < *count; j++) {
+    int own = code == MPI_ERR_IN_STATUS ? l->statuses[j].MPI_ERROR : code;
+    own = call_finish(&c, &mine->slots[done[j]], indices[j], own, &l->statuses[j], NULL);
+    if (first == NMPI_SUCCESS) first = own;
+  }
+  call_end(&c);
   return first;
 }
 
@@ -740,6 +913,7 @@ static int probed(int code, bool found, MPI_Message *handle, const MPI_Status *f
   r->state = MESSAGE;
   r->matched = *handle;
   r->comm = comm->handle;
+  r->own = comm->rank;
   r->alone = comm->size == 1;
   r->persistent = false;
   r->routine = "mprobe";
@@ -808,6 +982,8 @@ int nmpi_imrecv(nmpi_array *data, double matched, double *request) {
   int peer = from->peer, tag = from->tag;
   MPI_Comm comm = from->comm;
   r->receive = true;
+  r->own = from->own;
+  r->alone = from->alone;
   r->persistent = false;
   message *m = &r->message;
   int code = matched_build(m, from, data, &r->packed);
@@ -902,6 +1078,9 @@ void request_finalize(void) {
   int pending = 0;
   bool lost = false;
   for (int i = 0; i < pool_count; i++) {
+    for (int which = 0; which < LISTS; which++) {
+      pools[i]->lists[which].active = pools[i]->lists[which].length = 0;
+    }
     for (int slot = 0; slot < pools[i]->count; slot++) {
       operation *r = &pools[i]->slots[slot];
       if (r->state == FREE) continue;

@@ -734,6 +734,235 @@ describe("indices", function()
   end)
 end)
 
+-- ---- containers from one call to the next ----
+
+-- What the core knows of a container from the call before must never be more than what holds now. A model of up to
+-- `n` requests says what each call is to find, after changes of all kinds, in containers of any length.
+describe("a container that changes between calls", function()
+  local random, VALUE, tag = math.random, 1000, 0
+
+  -- All is on COMM_SELF, where a message has come as soon as it has been sent.
+  local function model_of(container, n, problems)
+    local model = { live = {}, entries = {}, container = container, problems = problems }
+    for i = 1, n do model.entries[i] = NONE end
+    model.requests = container.make(model.entries)
+    return model
+  end
+
+  local function put(model, i, r)
+    model.entries[i] = r
+    model.requests[i - 1 + model.container.base] = r
+  end
+
+  local function post(model, i)
+    tag = tag + 1
+    local operation = { data = mpi.zeros(1), tag = tag, sent = false }
+    local _, r = mpi.irecv(operation.data, 0, operation.tag, SELF)
+    model.live[r] = operation
+    put(model, i, r)
+    return r
+  end
+
+  local function deliver(model, r)
+    local operation = model.live[r]
+    if not operation or operation.sent then return end
+    operation.sent = true
+    mpi.send(mpi.array { VALUE + operation.tag }, 0, operation.tag, SELF)
+  end
+
+  local function ended(model, r, where)
+    local operation = model.live[r]
+    note(model.problems, where .. ", sent", operation and operation.sent, true)
+    if operation then note(model.problems, where .. ", data", operation.data[0], VALUE + operation.tag) end
+    model.live[r] = nil
+  end
+
+  -- Whether an entry is live, and whether a message has come for one.
+  local function expected(model)
+    local live, sent = false, false
+    for _, r in ipairs(model.entries) do
+      local operation = model.live[r]
+      live, sent = live or operation ~= nil, sent or operation ~= nil and operation.sent
+    end
+    return live, sent
+  end
+
+  local function compare(model, where)
+    for i, r in ipairs(model.entries) do
+      if not model.live[r] then model.entries[i] = NONE end
+      note(model.problems, where .. ", entry " .. i, tonumber(model.requests[i - 1 + model.container.base]),
+        model.entries[i])
+    end
+  end
+
+  local calls = {}
+
+  function calls.any(model)
+    local live, sent = expected(model)
+    local status, done, index
+    if sent or not live then
+      status, index = mpi.waitany(model.requests, info)
+      done = true
+    else
+      status, done, index = mpi.testany(model.requests, info)
+    end
+    note(model.problems, "any, status", status, SUCCESS)
+    note(model.problems, "any, done", done, sent or not live)
+    note(model.problems, "any, index", index ~= nil, sent)
+    if index then ended(model, model.entries[index + 1 - model.container.base], "any") end
+    compare(model, "any")
+  end
+
+  function calls.some(model)
+    local live, sent = expected(model)
+    local status, indices = (sent and mpi.waitsome or mpi.testsome)(model.requests)
+    note(model.problems, "some, status", status, SUCCESS)
+    note(model.problems, "some, live", indices ~= nil, live)
+    note(model.problems, "some, sent", indices ~= nil and #indices > 0, sent)
+    for _, index in ipairs(indices or {}) do
+      ended(model, model.entries[index + 1 - model.container.base], "some")
+    end
+    compare(model, "some")
+  end
+
+  function calls.all(model)
+    local status, done = mpi.testall(model.requests)
+    local all, ends = true, {}
+    for _, r in ipairs(model.entries) do
+      all = all and (not model.live[r] or model.live[r].sent)
+      if model.live[r] then ends[r] = true end
+    end
+    note(model.problems, "all, status", status, SUCCESS)
+    note(model.problems, "all, done", done, all)
+    for r in pairs(done and ends or {}) do ended(model, r, "all") end
+    compare(model, "all")
+  end
+
+  -- By itself, so that no call on the container sees it.
+  function calls.wait(model)
+    local r = model.entries[random(#model.entries)]
+    if not model.live[r] then return end
+    deliver(model, r)
+    note(model.problems, "wait, status", mpi.wait(r), SUCCESS)
+    ended(model, r, "wait")
+  end
+
+  local names = { "any", "any", "any", "some", "all", "wait" }
+
+  local function change(model)
+    local n, kind = #model.entries, random(9)
+    local i, k = random(n), random(n)
+    if kind <= 3 then
+      post(model, i)
+    elseif kind <= 5 then
+      deliver(model, model.entries[i])
+    elseif kind == 6 then -- two change places
+      local r = model.entries[i]
+      put(model, i, model.entries[k])
+      put(model, k, r)
+    elseif kind == 7 then -- one stands there twice
+      put(model, i, model.entries[k])
+    elseif kind == 8 then
+      put(model, i, NONE)
+    else -- all move on
+      local last = model.entries[n]
+      for j = n, 2, -1 do put(model, j, model.entries[j - 1]) end
+      put(model, 1, last)
+    end
+  end
+
+  -- Waits for what has left the containers, too.
+  local function finish(models)
+    for _, model in ipairs(models) do
+      local rest = {}
+      for r in pairs(model.live) do
+        deliver(model, r)
+        rest[#rest + 1] = r
+      end
+      note(model.problems, "rest", mpi.waitall(rest), SUCCESS)
+      for r in pairs(model.live) do ended(model, r, "rest") end
+      calls.any(model)
+    end
+  end
+
+  for _, container in ipairs(containers) do
+    it("is looked through anew, as " .. container.name, function()
+      local problems, models = {}, {}
+      math.randomseed(4)
+      for i, n in ipairs { 1, 5, 5, 31, 32, 33, 70, 70 } do models[i] = model_of(container, n, problems) end
+      for step = 1, 1500 do
+        local model = models[random(#models)]
+        for _ = 1, random(0, 4) do change(model) end
+        calls[names[random(#names)]](model)
+        if step % 100 == 0 then -- another one of the same requests, perhaps where the old one was
+          local old = models[random(#models)]
+          old.requests = container.make(old.entries)
+          collectgarbage()
+        end
+        if #problems > 0 then break end
+      end
+      finish(models)
+      judge(problems)
+    end)
+  end
+
+  it("holds persistent requests, which are started and end", function()
+    local N = 50
+    local got, requests, problems = mpi.zeros(N), mpi.requests(N), {}
+    for i = 0, N - 1 do
+      local _, r = mpi.recv_init(got:slice { i, i + 1 }, 0, i, SELF)
+      requests[i] = r
+    end
+    note(problems, "inactive", select(2, mpi.waitany(requests)), nil)
+    for step = 1, 3 do
+      for i = 0, N - 1, step do mpi.start(tonumber(requests[i])) end
+      for i = 0, N - 1, step do
+        note(problems, "pending", select(2, mpi.testany(requests)), false)
+        mpi.send(mpi.array { step * N + i }, 0, i, SELF)
+        if i % 3 == 0 then
+          mpi.wait(tonumber(requests[i]))
+        else
+          note(problems, "index", select(2, mpi.waitany(requests)), i)
+        end
+        note(problems, "data", got[i], step * N + i)
+        mpi.start(tonumber(requests[i])) -- at once again
+        mpi.send(mpi.array { -i }, 0, i, SELF)
+        note(problems, "again", table.concat(select(2, mpi.waitsome(requests)), " "), tostring(i))
+      end
+      note(problems, "none", select(2, mpi.waitany(requests)), nil)
+    end
+    for i = 0, N - 1 do mpi.request_free(tonumber(requests[i])) end
+    note(problems, "freed", select(2, mpi.waitany(requests)), nil)
+    for i = 0, N - 1 do note(problems, "entry", tonumber(requests[i]), NONE) end
+    judge(problems)
+  end)
+
+  it("may come to hold what is no request, time and again", function()
+    for _, n in ipairs { 3, 40 } do
+      local requests, got = mpi.requests(n), mpi.zeros(1)
+      local _, r = mpi.irecv(got, 0, 7, SELF)
+      requests[1] = r
+      assert.same({ SUCCESS, false }, { mpi.testany(requests) })
+      for _, bad in ipairs { -1LL, 77LL, -1LL, -r, 2LL ^ 62 } do
+        for place = 0, 1 do
+          requests[place] = bad
+          for _ = 1, 2 do
+            assert.has_error(function() mpi.waitany(requests) end)
+            assert.has_error(function() mpi.waitall(requests) end)
+          end
+        end
+        requests[0], requests[1] = 0, r
+        assert.same({ SUCCESS, false }, { mpi.testany(requests) })
+      end
+      mpi.send(mpi.array { 5 }, 0, 7, SELF)
+      assert.same({ SUCCESS, 1 }, { mpi.waitany(requests) })
+      assert.equal(5, got[0])
+      requests[0] = -1
+      assert.has_error(function() mpi.waitany(requests) end)
+    end
+  end)
+end)
+
 -- ---- many ----
 
 describe("thousands of requests", function()
