@@ -118,7 +118,7 @@ describe("tools/bench --quick", function()
 end)
 
 describe("a benchmark program", function()
-  local baseline = ("%s/bench/baseline_%s.so"):format(BUILD, MPI)
+  local baseline = ("%s/bench/transfer_%s.so"):format(BUILD, MPI)
   local programs = SOURCE .. "/examples/bench/"
 
   it("says how many ranks it needs", function()

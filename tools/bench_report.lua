@@ -379,10 +379,10 @@ that do not come.
     end
 
     lines = {}
-    for _, row in ipairs(find(context.rows, { bench = "growth", mpi = abi, case = "allreduce" })) do
-      if row.ranks then
-        lines[#lines + 1] = { tostring(row.ranks), seconds(row.nmpi), seconds(row.c), ratio(row.ratio) }
-      end
+    local by_ranks = find(context.rows, { bench = "growth", mpi = abi, case = "allreduce" })
+    table.sort(by_ranks, function(a, b) return a.ranks < b.ranks end)
+    for _, row in ipairs(by_ranks) do
+      lines[#lines + 1] = { tostring(row.ranks), seconds(row.nmpi), seconds(row.c), ratio(row.ratio) }
     end
     text[#text + 1] = "An allreduce of one double on more and more ranks, most of them more than there are cores:\n"
     text[#text + 1] = table_of({ "ranks", "nmpi", "C", "nmpi / C" }, lines)
