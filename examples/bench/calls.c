@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT */
+/* The loops of calls.lua in C: the same arguments, and one call for each of the script's. */
+#include <mpi.h>
+#include <stdlib.h>
+
+#define SELF MPI_COMM_SELF
+#define ONE 1, MPI_DOUBLE
+
+enum { TAG = 1 };
+
+static double x, y, sum;
+static char buffer[1 << 16];
+static char text[MPI_MAX_ERROR_STRING];
+static MPI_Request requests[2];
+static MPI_Status statuses[2];
+/* A variable, for GCC takes the constant of MPICH for an array that is too small. */
+MPI_Status *ignored = MPI_STATUSES_IGNORE;
+static MPI_Message matched;
+static int flag, position, positions[2];
+
+/* ---- environment and errors ---- */
+
+void bench_initialized(int n) {
+  for (int i = 0; i < n; i++) MPI_Initialized(&flag);
+}
+
+void bench_finalized(int n) {
+  for (int i = 0; i < n; i++) MPI_Finalized(&flag);
+}
+
+void bench_query_thread(int n) {
+  for (int i = 0; i < n; i++) MPI_Query_thread(&flag);
+}
+
+void bench_wtime(int n) {
+  for (int i = 0; i < n; i++) sum += MPI_Wtime();
+}
+
+void bench_wtick(int n) {
+  for (int i = 0; i < n; i++) sum += MPI_Wtick();
+}
+
+void bench_error_string(int n) {
+  for (int i = 0; i < n; i++) MPI_Error_string(MPI_ERR_TRUNCATE, text, &flag);
+}
+
+void bench_error_class(int n) {
+  for (int i = 0; i < n; i++) MPI_Error_class(MPI_ERR_TRUNCATE, &flag);
+}
+
+/* ---- communicators and groups ---- */
+
+void bench_rank(int n) {
+  for (int i = 0; i < n; i++) MPI_Comm_rank(SELF, &flag);
+}
+
+void bench_size(int n) {
+  for (int i = 0; i < n; i++) MPI_Comm_size(SELF, &flag);
+}
+
+void bench_comm_compare(int n) {
+  for (int i = 0; i < n; i++) MPI_Comm_compare(SELF, MPI_COMM_WORLD, &flag);
+}
+
+void bench_comm_name(int n) {
+  for (int i = 0; i < n; i++) MPI_Comm_get_name(SELF, text, &flag);
+}
+
+void bench_comm_set_name(int n) {
+  MPI_Comm made;
+  MPI_Comm_dup(SELF, &made);
+  for (int i = 0; i < n; i++) MPI_Comm_set_name(made, "bench");
+  MPI_Comm_free(&made);
+}
+
+void bench_comm_dup_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Comm made;
+    MPI_Comm_dup(SELF, &made);
+    MPI_Comm_free(&made);
+  }
+}
+
+void bench_comm_split_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Comm made;
+    MPI_Comm_split(SELF, 0, 0, &made);
+    MPI_Comm_free(&made);
+  }
+}
+
+void bench_comm_split_type_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Comm made;
+    MPI_Comm_split_type(SELF, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &made);
+    MPI_Comm_free(&made);
+  }
+}
+
+void bench_comm_create_free(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) {
+    MPI_Comm made;
+    MPI_Comm_create(SELF, group, &made);
+    MPI_Comm_free(&made);
+  }
+  MPI_Group_free(&group);
+}
+
+void bench_comm_create_group_free(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) {
+    MPI_Comm made;
+    MPI_Comm_create_group(SELF, group, 0, &made);
+    MPI_Comm_free(&made);
+  }
+  MPI_Group_free(&group);
+}
+
+void bench_comm_group_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Group group;
+    MPI_Comm_group(SELF, &group);
+    MPI_Group_free(&group);
+  }
+}
+
+void bench_group_rank(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) MPI_Group_rank(group, &flag);
+  MPI_Group_free(&group);
+}
+
+void bench_group_size(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) MPI_Group_size(group, &flag);
+  MPI_Group_free(&group);
+}
+
+void bench_group_incl_free(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) {
+    MPI_Group made;
+    MPI_Group_incl(group, 1, (int[]){0}, &made);
+    MPI_Group_free(&made);
+  }
+  MPI_Group_free(&group);
+}
+
+/* What is made is MPI_GROUP_EMPTY, which need not be freed. */
+void bench_group_excl_free(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) {
+    MPI_Group made;
+    MPI_Group_excl(group, 1, (int[]){0}, &made);
+  }
+  MPI_Group_free(&group);
+}
+
+void bench_group_union_free(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) {
+    MPI_Group made;
+    MPI_Group_union(group, group, &made);
+    MPI_Group_free(&made);
+  }
+  MPI_Group_free(&group);
+}
+
+void bench_group_intersection_free(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) {
+    MPI_Group made;
+    MPI_Group_intersection(group, group, &made);
+    MPI_Group_free(&made);
+  }
+  MPI_Group_free(&group);
+}
+
+/* As bench_group_excl_free. */
+void bench_group_difference_free(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) {
+    MPI_Group made;
+    MPI_Group_difference(group, group, &made);
+  }
+  MPI_Group_free(&group);
+}
+
+void bench_group_translate_ranks(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) MPI_Group_translate_ranks(group, 1, (int[]){0}, group, &flag);
+  MPI_Group_free(&group);
+}
+
+void bench_group_compare(int n) {
+  MPI_Group group;
+  MPI_Comm_group(SELF, &group);
+  for (int i = 0; i < n; i++) MPI_Group_compare(group, group, &flag);
+  MPI_Group_free(&group);
+}
+
+/* ---- point to point ---- */
+
+void bench_send_to_nobody(int n) {
+  for (int i = 0; i < n; i++) MPI_Send(&x, ONE, MPI_PROC_NULL, TAG, SELF);
+}
+
+void bench_recv_from_nobody(int n) {
+  for (int i = 0; i < n; i++) MPI_Recv(&y, ONE, MPI_PROC_NULL, TAG, SELF, MPI_STATUS_IGNORE);
+}
+
+static void send_by(int (*send)(const void *, int, MPI_Datatype, int, int, MPI_Comm), int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Irecv(&y, ONE, 0, TAG, SELF, requests);
+    send(&x, ONE, 0, TAG, SELF);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_irecv_send_wait(int n) {
+  send_by(MPI_Send, n);
+}
+
+void bench_irecv_ssend_wait(int n) {
+  send_by(MPI_Ssend, n);
+}
+
+void bench_irecv_rsend_wait(int n) {
+  send_by(MPI_Rsend, n);
+}
+
+void bench_irecv_bsend_wait(int n) {
+  void *detached;
+  int size;
+  MPI_Buffer_attach(buffer, sizeof buffer);
+  send_by(MPI_Bsend, n);
+  MPI_Buffer_detach((void *)&detached, &size);
+}
+
+void bench_buffer_attach_buffer_detach(int n) {
+  void *detached;
+  int size;
+  for (int i = 0; i < n; i++) {
+    void *memory = malloc(1024);
+    MPI_Buffer_attach(memory, 1024);
+    MPI_Buffer_detach((void *)&detached, &size);
+    free(memory);
+  }
+}
+
+void bench_isend_recv_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Isend(&x, ONE, 0, TAG, SELF, requests);
+    MPI_Recv(&y, ONE, 0, TAG, SELF, MPI_STATUS_IGNORE);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_isend_recv_count_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Isend(&x, ONE, 0, TAG, SELF, requests);
+    MPI_Recv(&y, ONE, 0, TAG, SELF, statuses);
+    MPI_Get_count(statuses, MPI_DOUBLE, &flag);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_sendrecv(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Sendrecv(&x, ONE, 0, TAG, &y, ONE, 0, TAG, SELF, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_sendrecv_replace(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Sendrecv_replace(&x, ONE, 0, TAG, 0, TAG, SELF, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_isend_probe_recv_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Isend(&x, ONE, 0, TAG, SELF, requests);
+    MPI_Probe(0, TAG, SELF, MPI_STATUS_IGNORE);
+    MPI_Recv(&y, ONE, 0, TAG, SELF, MPI_STATUS_IGNORE);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_iprobe(int n) {
+  for (int i = 0; i < n; i++) MPI_Iprobe(0, TAG, SELF, &flag, MPI_STATUS_IGNORE);
+}
+
+void bench_improbe(int n) {
+  for (int i = 0; i < n; i++) MPI_Improbe(0, TAG, SELF, &flag, &matched, MPI_STATUS_IGNORE);
+}
+
+void bench_isend_mprobe_mrecv_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Isend(&x, ONE, 0, TAG, SELF, requests);
+    MPI_Mprobe(0, TAG, SELF, &matched, MPI_STATUS_IGNORE);
+    MPI_Mrecv(&y, ONE, &matched, MPI_STATUS_IGNORE);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_isend_improbe_imrecv_2_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Isend(&x, ONE, 0, TAG, SELF, requests);
+    MPI_Improbe(0, TAG, SELF, &flag, &matched, MPI_STATUS_IGNORE);
+    MPI_Imrecv(&y, ONE, &matched, requests + 1);
+    MPI_Wait(requests + 1, MPI_STATUS_IGNORE);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_status_count(int n) {
+  MPI_Sendrecv(&x, ONE, 0, TAG, &y, ONE, 0, TAG, SELF, statuses);
+  for (int i = 0; i < n; i++) MPI_Get_count(statuses, MPI_DOUBLE, &flag);
+}
+
+/* ---- nonblocking ---- */
+
+static void
+isend_by(int (*isend)(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *), int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Irecv(&y, ONE, 0, TAG, SELF, requests);
+    isend(&x, ONE, 0, TAG, SELF, requests + 1);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+    MPI_Wait(requests + 1, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_irecv_isend_2_wait(int n) {
+  isend_by(MPI_Isend, n);
+}
+
+void bench_irecv_issend_2_wait(int n) {
+  isend_by(MPI_Issend, n);
+}
+
+void bench_irecv_irsend_2_wait(int n) {
+  isend_by(MPI_Irsend, n);
+}
+
+void bench_irecv_ibsend_2_wait(int n) {
+  void *detached;
+  int size;
+  MPI_Buffer_attach(buffer, sizeof buffer);
+  isend_by(MPI_Ibsend, n);
+  MPI_Buffer_detach((void *)&detached, &size);
+}
+
+void bench_isend_to_nobody_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Isend(&x, ONE, MPI_PROC_NULL, TAG, SELF, requests);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_wait_for_null(int n) {
+  requests[0] = MPI_REQUEST_NULL;
+  for (int i = 0; i < n; i++) MPI_Wait(requests, MPI_STATUS_IGNORE);
+}
+
+void bench_irecv_isend_2_test_2_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Irecv(&y, ONE, 0, TAG, SELF, requests);
+    MPI_Isend(&x, ONE, 0, TAG, SELF, requests + 1);
+    MPI_Test(requests, &flag, MPI_STATUS_IGNORE);
+    MPI_Test(requests + 1, &flag, MPI_STATUS_IGNORE);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+    MPI_Wait(requests + 1, MPI_STATUS_IGNORE);
+  }
+}
+
+void bench_test(int n) {
+  MPI_Irecv(&y, ONE, 0, TAG, SELF, requests);
+  for (int i = 0; i < n; i++) MPI_Test(requests, &flag, MPI_STATUS_IGNORE);
+  MPI_Send(&x, ONE, 0, TAG, SELF);
+  MPI_Wait(requests, MPI_STATUS_IGNORE);
+}
+
+void bench_irecv_cancel_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Irecv(&y, ONE, 0, TAG, SELF, requests);
+    MPI_Cancel(requests);
+    MPI_Wait(requests, statuses);
+  }
+}
+
+static void exchange(void) {
+  MPI_Irecv(&y, ONE, 0, TAG, SELF, requests);
+  MPI_Isend(&x, ONE, 0, TAG, SELF, requests + 1);
+}
+
+void bench_irecv_isend_waitall(int n) {
+  for (int i = 0; i < n; i++) {
+    exchange();
+    MPI_Waitall(2, requests, ignored);
+  }
+}
+
+void bench_irecv_isend_testall_waitall(int n) {
+  for (int i = 0; i < n; i++) {
+    exchange();
+    MPI_Testall(2, requests, &flag, ignored);
+    MPI_Waitall(2, requests, ignored);
+  }
+}
+
+void bench_irecv_isend_waitany_waitall(int n) {
+  for (int i = 0; i < n; i++) {
+    exchange();
+    MPI_Waitany(2, requests, &position, MPI_STATUS_IGNORE);
+    MPI_Waitall(2, requests, ignored);
+  }
+}
+
+void bench_irecv_isend_testany_waitall(int n) {
+  for (int i = 0; i < n; i++) {
+    exchange();
+    MPI_Testany(2, requests, &position, &flag, MPI_STATUS_IGNORE);
+    MPI_Waitall(2, requests, ignored);
+  }
+}
+
+void bench_irecv_isend_waitsome_waitall(int n) {
+  for (int i = 0; i < n; i++) {
+    exchange();
+    MPI_Waitsome(2, requests, &position, positions, ignored);
+    MPI_Waitall(2, requests, ignored);
+  }
+}
+
+void bench_irecv_isend_testsome_waitall(int n) {
+  for (int i = 0; i < n; i++) {
+    exchange();
+    MPI_Testsome(2, requests, &position, positions, ignored);
+    MPI_Waitall(2, requests, ignored);
+  }
+}
+
+/* ---- persistent ---- */
+
+static void init_exchange(void) {
+  MPI_Recv_init(&y, ONE, 0, TAG, SELF, requests);
+  MPI_Send_init(&x, ONE, 0, TAG, SELF, requests + 1);
+}
+
+static void free_exchange(void) {
+  MPI_Request_free(requests);
+  MPI_Request_free(requests + 1);
+}
+
+void bench_send_init_request_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Send_init(&x, ONE, 0, TAG, SELF, requests);
+    MPI_Request_free(requests);
+  }
+}
+
+void bench_recv_init_request_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Recv_init(&x, ONE, 0, TAG, SELF, requests);
+    MPI_Request_free(requests);
+  }
+}
+
+void bench_2_start_2_wait(int n) {
+  init_exchange();
+  for (int i = 0; i < n; i++) {
+    MPI_Start(requests);
+    MPI_Start(requests + 1);
+    MPI_Wait(requests, MPI_STATUS_IGNORE);
+    MPI_Wait(requests + 1, MPI_STATUS_IGNORE);
+  }
+  free_exchange();
+}
+
+void bench_startall_waitall(int n) {
+  init_exchange();
+  for (int i = 0; i < n; i++) {
+    MPI_Startall(2, requests);
+    MPI_Waitall(2, requests, ignored);
+  }
+  free_exchange();
+}
+
+/* ---- collectives ---- */
+
+void bench_barrier(int n) {
+  for (int i = 0; i < n; i++) MPI_Barrier(SELF);
+}
+
+void bench_bcast(int n) {
+  for (int i = 0; i < n; i++) MPI_Bcast(&x, ONE, 0, SELF);
+}
+
+void bench_scatter(int n) {
+  for (int i = 0; i < n; i++) MPI_Scatter(&x, ONE, &y, ONE, 0, SELF);
+}
+
+void bench_gather(int n) {
+  for (int i = 0; i < n; i++) MPI_Gather(&x, ONE, &y, ONE, 0, SELF);
+}
+
+void bench_allgather(int n) {
+  for (int i = 0; i < n; i++) MPI_Allgather(&x, ONE, &y, ONE, SELF);
+}
+
+void bench_reduce(int n) {
+  for (int i = 0; i < n; i++) MPI_Reduce(&x, &y, ONE, MPI_SUM, 0, SELF);
+}
+
+void bench_allreduce(int n) {
+  for (int i = 0; i < n; i++) MPI_Allreduce(&x, &y, ONE, MPI_SUM, SELF);
+}
+
+void bench_allreduce_in_place(int n) {
+  for (int i = 0; i < n; i++) MPI_Allreduce(MPI_IN_PLACE, &y, ONE, MPI_MAX, SELF);
+}
+
+void bench_allreduce_of_a_number(int n) {
+  double total = 0;
+  for (int i = 0; i < n; i++) {
+    double mine = i;
+    MPI_Allreduce(&mine, &total, ONE, MPI_SUM, SELF);
+    sum += total;
+  }
+}

@@ -1,0 +1,359 @@
+-- SPDX-License-Identifier: MIT
+-- What a call costs: for every routine a loop here and the same loop in C, with messages of one double within one
+-- process, so that hardly anything but the calls takes time. Routines that make a valid program only together are one
+-- case. Run with `nmpi -joff` for the costs of interpreted code. One rank is enough; others would do the same.
+
+package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
+
+local ffi = require "ffi"
+local mpi = require "nmpi"
+local harness = require "harness"
+
+local SELF, TAG = mpi.COMM_SELF, 1
+local x, y = mpi.zeros(1), mpi.zeros(1)
+local requests, info = mpi.requests(2), mpi.status()
+local ranks = ffi.new("int[1]", 0)
+local group = SELF:group()
+local truncated = mpi.ERR_TRUNCATE
+
+local function attached(loop)
+  return function(n)
+    mpi.buffer_attach(2 ^ 16)
+    loop(n)
+    mpi.buffer_detach()
+  end
+end
+
+-- Each with a Lua function of its own, for a function that is hot in several loops makes side traces.
+
+local cases = {
+  -- environment and errors
+
+  { "initialized", function(n) for _ = 1, n do mpi.initialized() end end },
+  { "finalized", function(n) for _ = 1, n do mpi.finalized() end end },
+  { "query_thread", function(n) for _ = 1, n do mpi.query_thread() end end },
+  { "wtime", function(n)
+    local sum = 0
+    for _ = 1, n do sum = sum + mpi.wtime() end
+    return sum
+  end },
+  { "wtick", function(n)
+    local sum = 0
+    for _ = 1, n do sum = sum + mpi.wtick() end
+    return sum
+  end },
+  { "error_string", function(n) for _ = 1, n do mpi.error_string(truncated) end end },
+  { "error_class", function(n) for _ = 1, n do mpi.error_class(truncated) end end },
+
+  -- communicators and groups
+
+  { "rank", function(n) for _ = 1, n do mpi.rank(SELF) end end },
+  { "size", function(n) for _ = 1, n do mpi.size(SELF) end end },
+  { "comm:rank", function(n) for _ = 1, n do SELF:rank() end end, "rank" },
+  { "comm:size", function(n) for _ = 1, n do SELF:size() end end, "size" },
+  { "comm:compare", function(n) for _ = 1, n do SELF:compare(mpi.COMM_WORLD) end end },
+  { "comm:name", function(n) for _ = 1, n do SELF:name() end end },
+  { "comm:set_name", function(n)
+    local made = SELF:dup()
+    for _ = 1, n do made:set_name "bench" end
+    made:free()
+  end },
+  { "comm:dup, free", function(n) for _ = 1, n do SELF:dup():free() end end },
+  { "comm:split, free", function(n) for _ = 1, n do SELF:split(0):free() end end },
+  { "comm:split_type, free", function(n) for _ = 1, n do SELF:split_type("shared"):free() end end },
+  { "comm:create, free", function(n) for _ = 1, n do SELF:create(group):free() end end },
+  { "comm:create_group, free", function(n) for _ = 1, n do SELF:create_group(group):free() end end },
+  { "comm:group, free", function(n) for _ = 1, n do SELF:group():free() end end },
+  { "group:rank", function(n) for _ = 1, n do group:rank() end end },
+  { "group:size", function(n) for _ = 1, n do group:size() end end },
+  { "group:incl, free", function(n) for _ = 1, n do group:incl(ranks):free() end end },
+  { "group:excl, free", function(n) for _ = 1, n do group:excl(ranks):free() end end },
+  { "group:union, free", function(n) for _ = 1, n do group:union(group):free() end end },
+  { "group:intersection, free", function(n) for _ = 1, n do group:intersection(group):free() end end },
+  { "group:difference, free", function(n) for _ = 1, n do group:difference(group):free() end end },
+  { "group:translate_ranks", function(n) for _ = 1, n do group:translate_ranks(ranks, group) end end },
+  { "group:compare", function(n) for _ = 1, n do group:compare(group) end end },
+
+  -- point to point
+
+  { "send to nobody", function(n) for _ = 1, n do mpi.send(x, mpi.PROC_NULL, TAG, SELF) end end },
+  { "recv from nobody", function(n) for _ = 1, n do mpi.recv(y, mpi.PROC_NULL, TAG, SELF) end end },
+  { "irecv, send, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      mpi.send(x, 0, TAG, SELF)
+      mpi.wait(r)
+    end
+  end },
+  { "irecv, ssend, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      mpi.ssend(x, 0, TAG, SELF)
+      mpi.wait(r)
+    end
+  end },
+  { "irecv, rsend, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      mpi.rsend(x, 0, TAG, SELF)
+      mpi.wait(r)
+    end
+  end },
+  { "irecv, bsend, wait", attached(function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      mpi.bsend(x, 0, TAG, SELF)
+      mpi.wait(r)
+    end
+  end) },
+  { "buffer_attach, buffer_detach", function(n)
+    for _ = 1, n do
+      mpi.buffer_attach(1024)
+      mpi.buffer_detach()
+    end
+  end },
+  { "isend, recv, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.isend(x, 0, TAG, SELF)
+      mpi.recv(y, 0, TAG, SELF)
+      mpi.wait(r)
+    end
+  end },
+  { "isend, recv, count, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.isend(x, 0, TAG, SELF)
+      mpi.recv(y, 0, TAG, SELF, info)
+      info:count()
+      mpi.wait(r)
+    end
+  end },
+  { "status:count", function(n)
+    mpi.sendrecv(x, 0, y, 0, TAG, TAG, SELF, info)
+    for _ = 1, n do info:count "double" end
+  end },
+  { "sendrecv", function(n) for _ = 1, n do mpi.sendrecv(x, 0, y, 0, TAG, TAG, SELF) end end },
+  { "sendrecv_replace", function(n) for _ = 1, n do mpi.sendrecv_replace(x, 0, 0, TAG, TAG, SELF) end end },
+  { "isend, probe, recv, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.isend(x, 0, TAG, SELF)
+      mpi.probe(0, TAG, SELF)
+      mpi.recv(y, 0, TAG, SELF)
+      mpi.wait(r)
+    end
+  end },
+  { "iprobe", function(n) for _ = 1, n do mpi.iprobe(0, TAG, SELF) end end },
+  { "improbe", function(n) for _ = 1, n do mpi.improbe(0, TAG, SELF) end end },
+  { "isend, mprobe, mrecv, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.isend(x, 0, TAG, SELF)
+      local _, message = mpi.mprobe(0, TAG, SELF)
+      mpi.mrecv(y, message)
+      mpi.wait(r)
+    end
+  end },
+  { "isend, improbe, imrecv, 2 wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.isend(x, 0, TAG, SELF)
+      local _, _, message = mpi.improbe(0, TAG, SELF)
+      local _, s = mpi.imrecv(y, message)
+      mpi.wait(s)
+      mpi.wait(r)
+    end
+  end },
+
+  -- nonblocking
+
+  { "isend to nobody, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.isend(x, mpi.PROC_NULL, TAG, SELF)
+      mpi.wait(r)
+    end
+  end },
+  { "irecv, isend, 2 wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      mpi.wait(r)
+      mpi.wait(s)
+    end
+  end },
+  { "irecv, issend, 2 wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.issend(x, 0, TAG, SELF)
+      mpi.wait(r)
+      mpi.wait(s)
+    end
+  end },
+  { "irecv, irsend, 2 wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.irsend(x, 0, TAG, SELF)
+      mpi.wait(r)
+      mpi.wait(s)
+    end
+  end },
+  { "irecv, ibsend, 2 wait", attached(function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.ibsend(x, 0, TAG, SELF)
+      mpi.wait(r)
+      mpi.wait(s)
+    end
+  end) },
+  { "wait for null", function(n) for _ = 1, n do mpi.wait(mpi.REQUEST_NULL) end end },
+  { "irecv, isend, 2 test, 2 wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      mpi.test(r)
+      mpi.test(s)
+      mpi.wait(r)
+      mpi.wait(s)
+    end
+  end },
+  { "test", function(n)
+    local _, r = mpi.irecv(y, 0, TAG, SELF)
+    for _ = 1, n do mpi.test(r) end
+    mpi.send(x, 0, TAG, SELF)
+    mpi.wait(r)
+  end },
+  { "irecv, cancel, wait", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      mpi.cancel(r)
+      mpi.wait(r, info)
+    end
+  end },
+  { "irecv, isend, waitall", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      requests[0], requests[1] = r, s
+      mpi.waitall(requests)
+    end
+  end },
+  { "irecv, isend, waitall of a list", function(n)
+    local list = { 0, 0 }
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      list[1], list[2] = r, s
+      mpi.waitall(list)
+    end
+  end, "irecv_isend_waitall" },
+  { "irecv, isend, testall, waitall", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      requests[0], requests[1] = r, s
+      mpi.testall(requests)
+      mpi.waitall(requests)
+    end
+  end },
+  { "irecv, isend, waitany, waitall", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      requests[0], requests[1] = r, s
+      mpi.waitany(requests)
+      mpi.waitall(requests)
+    end
+  end },
+  { "irecv, isend, testany, waitall", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      requests[0], requests[1] = r, s
+      mpi.testany(requests)
+      mpi.waitall(requests)
+    end
+  end },
+  { "irecv, isend, waitsome, waitall", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      requests[0], requests[1] = r, s
+      mpi.waitsome(requests)
+      mpi.waitall(requests)
+    end
+  end },
+  { "irecv, isend, testsome, waitall", function(n)
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      requests[0], requests[1] = r, s
+      mpi.testsome(requests)
+      mpi.waitall(requests)
+    end
+  end },
+
+  -- persistent
+
+  { "send_init, request_free", function(n)
+    for _ = 1, n do
+      local _, r = mpi.send_init(x, 0, TAG, SELF)
+      mpi.request_free(r)
+    end
+  end },
+  { "recv_init, request_free", function(n)
+    for _ = 1, n do
+      local _, r = mpi.recv_init(x, 0, TAG, SELF)
+      mpi.request_free(r)
+    end
+  end },
+  { "2 start, 2 wait", function(n)
+    local _, r = mpi.recv_init(y, 0, TAG, SELF)
+    local _, s = mpi.send_init(x, 0, TAG, SELF)
+    for _ = 1, n do
+      mpi.start(r)
+      mpi.start(s)
+      mpi.wait(r)
+      mpi.wait(s)
+    end
+    mpi.request_free(r)
+    mpi.request_free(s)
+  end },
+  { "startall, waitall", function(n)
+    local _, r = mpi.recv_init(y, 0, TAG, SELF)
+    local _, s = mpi.send_init(x, 0, TAG, SELF)
+    requests[0], requests[1] = r, s
+    for _ = 1, n do
+      mpi.startall(requests)
+      mpi.waitall(requests)
+    end
+    mpi.request_free(r)
+    mpi.request_free(s)
+  end },
+
+  -- collectives
+
+  { "barrier", function(n) for _ = 1, n do mpi.barrier(SELF) end end },
+  { "bcast", function(n) for _ = 1, n do mpi.bcast(x, 0, SELF) end end },
+  { "scatter", function(n) for _ = 1, n do mpi.scatter(x, y, 1, 0, SELF) end end },
+  { "gather", function(n) for _ = 1, n do mpi.gather(x, y, 1, 0, SELF) end end },
+  { "allgather", function(n) for _ = 1, n do mpi.allgather(x, y, 1, SELF) end end },
+  { "reduce", function(n) for _ = 1, n do mpi.reduce(x, y, mpi.SUM, 0, SELF) end end },
+  { "allreduce", function(n) for _ = 1, n do mpi.allreduce(x, y, mpi.SUM, SELF) end end },
+  { "allreduce in place", function(n) for _ = 1, n do mpi.allreduce(mpi.IN_PLACE, y, mpi.MAX, SELF) end end },
+  { "allreduce of a number", function(n)
+    local sum = 0
+    for i = 1, n do
+      local _, total = mpi.allreduce(i, mpi.SUM, SELF)
+      sum = sum + total
+    end
+    return sum
+  end },
+}
+
+for _, case in ipairs(cases) do
+  local name, loop, baseline = case[1], case[2], case[3]
+  if harness.wanted(name) then
+    baseline = "bench_" .. (baseline or name:gsub("%W+", "_"))
+    ffi.cdef("void " .. baseline .. "(int n);")
+    local c = harness.c
+    local seconds, ratios = harness.compare({ loop, function(n) c[baseline](n) end }, SELF)
+    harness.row("case", name, "nmpi", seconds[1], "c", seconds[2], "ratio", ratios[2],
+      "overhead", seconds[1] - seconds[2])
+  end
+end
