@@ -500,7 +500,7 @@ static void store(int dtype, void *to, number n) {
 }
 
 static int check_convertible(const nmpi_array *to, const nmpi_array *from) {
-  enum kind a = dtype_kind(to->type), b = dtype_kind(from->type);
+  enum kind a = dtypes[to->type].kind, b = dtypes[from->type].kind;
   bool plain = ((a | b) & (KIND_PAIR | KIND_STRUCT)) == 0;
   if (plain && (b != KIND_COMPLEX || a == KIND_COMPLEX || a == KIND_LOGICAL)) return NMPI_SUCCESS;
   return fail("b", "%s cannot be converted to %s", nmpi_dtype_name(from->type),

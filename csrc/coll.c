@@ -8,16 +8,16 @@ int nmpi_barrier(const nmpi_comm *comm) {
   return MPI_Barrier(comm->handle);
 }
 
-static int send_side(message *s, const nmpi_array *senddata) {
-  return message_send(s, senddata, "senddata", message_scratch(SLOT_SEND));
+static inline int send_side(message *s, const nmpi_array *senddata) {
+  return message_send(s, senddata, "senddata", NULL);
 }
 
-static int recv_side(message *r, nmpi_array *recvdata, bool load) {
-  return message_recv(r, recvdata, "recvdata", load, message_scratch(SLOT_RECV));
+static inline int recv_side(message *r, nmpi_array *recvdata, bool load) {
+  return message_recv(r, recvdata, "recvdata", load, NULL);
 }
 
 /* The end of a collective; `elements` have arrived. */
-static int finish(int code, message *s, message *r, int64_t elements) {
+static inline int finish(int code, message *s, message *r, int64_t elements) {
   if (code == MPI_SUCCESS) message_unpack(r, elements);
   message_done(s);
   message_done(r);
@@ -29,18 +29,19 @@ static bool is_in_place(const nmpi_array *a) {
 }
 
 int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
-  message s = {0}, r = {0};
+  message m;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
-  message *m = comm->rank == root ? &s : &r;
-  if (m == &s) {
-    TRY(message_send(m, data, "data", message_scratch(SLOT_SEND)));
+  if (comm->rank == root) {
+    TRY(message_send(&m, data, "data", NULL));
   } else {
-    TRY(message_recv(m, data, "data", false, message_scratch(SLOT_RECV)));
+    TRY(message_recv(&m, data, "data", false, NULL));
   }
   TRY(check_agreement(comm, "bcast", root, data->length, data->itemsize));
-  int code = MPI_Bcast(m->data, m->count, m->type, root, comm->handle);
-  return finish(code, &s, &r, r.elements);
+  int code = MPI_Bcast(m.data, m.count, m.type, root, comm->handle);
+  if (code == MPI_SUCCESS) message_unpack(&m, m.elements);
+  message_done(&m);
+  return code;
 }
 
 /* ---- scatter and gather ---- */
@@ -50,16 +51,18 @@ int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
 static int divide(message *whole, message *part, int64_t *count, const nmpi_comm *comm) {
   bool given = *count != NMPI_UNDEFINED;
   if (given && *count < 0) return fail("count", "expected at least 0, got %lld", (long long)*count);
-  if (!given && whole != NULL && whole->elements % comm->size != 0) {
+  int64_t share = whole != NULL ? whole->elements : 0;
+  if (comm->size > 1) share /= comm->size;
+  if (!given && whole != NULL && whole->elements != share * comm->size) {
     return fail(whole->argument, "expected elements that divide by the %d ranks, got %lld",
                 comm->size, (long long)whole->elements);
   }
-  if (!given) *count = whole != NULL ? whole->elements / comm->size : part->elements;
+  if (!given) *count = whole != NULL ? share : part->elements;
   if (part != NULL && (given ? part->elements < *count : part->elements != *count)) {
     return fail(part->argument, "expected %s%lld elements, got %lld", given ? "at least " : "",
                 (long long)*count, (long long)part->elements);
   }
-  if (whole != NULL && *count > whole->elements / comm->size) {
+  if (whole != NULL && *count > share) {
     return fail(whole->argument,
                 "expected at least %lld elements for each of the %d ranks, got %lld",
                 (long long)*count, comm->size, (long long)whole->elements);
@@ -71,12 +74,20 @@ static int divide(message *whole, message *part, int64_t *count, const nmpi_comm
 
 int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
                  const nmpi_comm *comm) {
-  message s = {0}, r = {0};
+  message s, r;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
   bool is_root = comm->rank == root, in_place = is_root && is_in_place(recvdata);
-  if (is_root) TRY(send_side(&s, senddata));
-  if (!in_place) TRY(recv_side(&r, recvdata, false));
+  if (is_root) {
+    TRY(send_side(&s, senddata));
+  } else {
+    message_none(&s);
+  }
+  if (in_place) {
+    message_none(&r);
+  } else {
+    TRY(recv_side(&r, recvdata, false));
+  }
   if (is_root && !in_place) {
     TRY(check_same_dtype(senddata, recvdata));
     TRY(message_disjoint(&s, &r));
@@ -95,7 +106,9 @@ static int gather_build(message *s, message *r, const nmpi_array *senddata, nmpi
                         int64_t *count, const nmpi_comm *comm) {
   bool in_place = is_in_place(senddata);
   TRY(recv_side(r, recvdata, in_place));
-  if (!in_place) {
+  if (in_place) {
+    message_none(s);
+  } else {
     TRY(send_side(s, senddata));
     TRY(check_same_dtype(senddata, recvdata));
     TRY(message_disjoint(s, r));
@@ -110,12 +123,13 @@ static int gather_build(message *s, message *r, const nmpi_array *senddata, nmpi
 
 int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
                 const nmpi_comm *comm) {
-  message s = {0}, r = {0};
+  message s, r;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
   if (comm->rank == root) {
     TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
   } else {
+    message_none(&r);
     TRY(send_side(&s, senddata));
     TRY(divide(NULL, &s, &count, comm));
     r.type = s.type;
@@ -128,7 +142,7 @@ int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
 
 int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
                    const nmpi_comm *comm) {
-  message s = {0}, r = {0};
+  message s, r;
   TRY(check_comm(&comm));
   TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
   TRY(check_agreement(comm, "allgather", -1, count, recvdata->itemsize));
@@ -170,7 +184,7 @@ static int piece_length(const message *m, int64_t from) {
 
 int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                 const nmpi_comm *comm) {
-  message s = {0}, r = {0};
+  message s, r;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
   bool is_root = comm->rank == root;
@@ -178,16 +192,17 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
     TRY(reduction_build(&s, &r, senddata, recvdata, &op));
     /* MPICH 4.0 crashes when a root other than 0 reduces more than 2 KiB in place. */
     if (s.data == MPI_IN_PLACE && root != 0) {
-      TRY(message_duplicate(&s, &r, "recvdata", message_scratch(SLOT_SEND)));
+      TRY(message_duplicate(&s, &r, "recvdata"));
     }
   } else {
+    message_none(&r);
     TRY(send_side(&s, senddata));
     TRY(check_op(&op, senddata, "senddata"));
   }
   const nmpi_array *data = is_root ? recvdata : senddata;
   TRY(check_agreement(comm, "reduce", root, data->length, data->itemsize));
   MPI_Op handle = op_handle(op, data->type);
-  MPI_Datatype type = dtype_mpi(data->type);
+  MPI_Datatype type = dtypes[data->type].type;
   int code;
   int64_t from = 0;
   do {
@@ -206,7 +221,7 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
   TRY(reduction_build(&s, &r, senddata, recvdata, &op));
   TRY(check_agreement(comm, "allreduce", -1, recvdata->length, recvdata->itemsize));
   MPI_Op handle = op_handle(op, recvdata->type);
-  MPI_Datatype type = dtype_mpi(recvdata->type);
+  MPI_Datatype type = dtypes[recvdata->type].type;
   int code;
   int64_t from = 0;
   do {

@@ -11,7 +11,8 @@ enum { NAME_LENGTH = 63 };
 
 _Static_assert(MPI_MAX_OBJECT_NAME > NAME_LENGTH, "MPI holds shorter names");
 
-static nmpi_comm world, self, null = {.state = COMM_NULL};
+nmpi_comm comm_world;
+static nmpi_comm self, null = {.state = COMM_NULL};
 
 /* Those that Lua had made and that are live, the oldest first. Several threads may have their own. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -26,12 +27,12 @@ static void describe(nmpi_comm *comm, MPI_Comm handle) {
 }
 
 void comm_init(void) {
-  describe(&world, MPI_COMM_WORLD);
+  describe(&comm_world, MPI_COMM_WORLD);
   describe(&self, MPI_COMM_SELF);
 }
 
 nmpi_comm *nmpi_comm_world(void) {
-  return &world;
+  return &comm_world;
 }
 
 nmpi_comm *nmpi_comm_self(void) {
@@ -42,18 +43,12 @@ nmpi_comm *nmpi_comm_null(void) {
   return &null;
 }
 
-static int check_usable(const nmpi_comm *comm, const char *argument) {
+int fail_comm(const nmpi_comm *comm, const char *argument) {
   switch (comm->state) {
-    case COMM_LIVE: return NMPI_SUCCESS;
     case COMM_FREED: return fail(argument, "expected a communicator, got one that has been freed");
     case COMM_NULL: return fail(argument, "expected a communicator, got the null communicator");
     default: return fail(argument, "expected a live communicator, but MPI is finalised");
   }
-}
-
-int check_comm(const nmpi_comm **comm) {
-  if (*comm == NULL) *comm = &world;
-  return (*comm)->state == COMM_LIVE ? NMPI_SUCCESS : check_usable(*comm, "comm");
 }
 
 int nmpi_comm_rank(const nmpi_comm *comm) {
@@ -180,7 +175,7 @@ int nmpi_comm_compare(const nmpi_comm *comm, const nmpi_comm *other, int *found)
   int result;
   TRY(check_comm(&comm));
   if (other == NULL) return fail("other", "expected a communicator, got nil");
-  TRY(check_usable(other, "other"));
+  if (other->state != COMM_LIVE) return fail_comm(other, "other");
   TRY(MPI_Comm_compare(comm->handle, other->handle, &result));
   *found = result == MPI_IDENT       ? NMPI_IDENT
            : result == MPI_CONGRUENT ? NMPI_CONGRUENT
@@ -227,7 +222,7 @@ int nmpi_comm_free(nmpi_comm *comm) {
   const nmpi_comm *checked = comm;
   TRY(check_comm(&checked));
   if (checked->origin == NULL) {
-    return fail("comm", "%s cannot be freed", checked == &world ? "COMM_WORLD" : "COMM_SELF");
+    return fail("comm", "%s cannot be freed", checked == &comm_world ? "COMM_WORLD" : "COMM_SELF");
   }
   TRY(free_private(comm));
   TRY(MPI_Comm_free(&comm->handle));
@@ -253,8 +248,8 @@ void comm_report(void) {
   for (const nmpi_comm *comm = first; comm != NULL; comm = comm->next) {
     const char *name = nmpi_comm_name(comm), *before = name[0] != '\0' ? " '" : "";
     fprintf(stderr, "nmpi: rank %d of %d: communicator%s%s%s, made by %s, was never freed%s%s\n",
-            world.rank, world.size, before, name, name[0] != '\0' ? "'" : "", comm->origin,
-            comm->place != NULL ? ": " : "", comm->place != NULL ? comm->place : "");
+            comm_world.rank, comm_world.size, before, name, name[0] != '\0' ? "'" : "",
+            comm->origin, comm->place != NULL ? ": " : "", comm->place != NULL ? comm->place : "");
   }
   pthread_mutex_unlock(&mutex);
 }
@@ -270,8 +265,8 @@ void comm_finalize(void) {
   first = NULL;
   last = NULL;
   pthread_mutex_unlock(&mutex);
-  free_private(&world);
+  free_private(&comm_world);
   free_private(&self);
-  world.state = COMM_ENDED;
+  comm_world.state = COMM_ENDED;
   self.state = COMM_ENDED;
 }

@@ -8,7 +8,7 @@ static const struct {
   const char *field;
   int size;
   enum kind kind;
-} dtypes[NMPI_DTYPE_COUNT] = {
+} descriptions[NMPI_DTYPE_COUNT] = {
 #define ROW(code, name, ctype, field, mpi, kind)                                                   \
   [code] = {name, #ctype, #field, sizeof(ctype), kind},
     NMPI_DTYPES(ROW)
@@ -26,27 +26,25 @@ static bool is_dtype(int dtype) {
 }
 
 const char *nmpi_dtype_name(int dtype) {
-  return is_dtype(dtype) ? dtypes[dtype].name : NULL;
+  return is_dtype(dtype) ? descriptions[dtype].name : NULL;
 }
 
 const char *nmpi_dtype_ctype(int dtype) {
-  return is_dtype(dtype) ? dtypes[dtype].ctype : NULL;
+  return is_dtype(dtype) ? descriptions[dtype].ctype : NULL;
 }
 
 const char *nmpi_dtype_field(int dtype) {
-  return is_dtype(dtype) ? dtypes[dtype].field : NULL;
+  return is_dtype(dtype) ? descriptions[dtype].field : NULL;
 }
 
 int nmpi_dtype_size(int dtype) {
-  return is_dtype(dtype) ? dtypes[dtype].size : 0;
+  return is_dtype(dtype) ? descriptions[dtype].size : 0;
 }
 
-enum kind dtype_kind(int dtype) {
-  return dtypes[dtype].kind;
-}
+dtype_info dtypes[NMPI_DTYPE_COUNT];
 
 /* A switch, not a table: Open MPI's handles are addresses that no static initialiser can hold. */
-MPI_Datatype dtype_mpi(int dtype) {
+static MPI_Datatype type_of(int dtype) {
   switch (dtype) {
 #define CASE(code, name, ctype, field, mpi, kind)                                                  \
   case code: return mpi;
@@ -55,9 +53,6 @@ MPI_Datatype dtype_mpi(int dtype) {
     default: return MPI_BYTE;
   }
 }
-
-static int wires[NMPI_DTYPE_COUNT];
-static MPI_Datatype units[NMPI_DTYPE_COUNT];
 
 /* MPICH 4.0 gives up a receive into a type with padding where a piece of the message, as its collectives cut them,
  * ends within a member. The same bytes described as bytes arrive. */
@@ -73,27 +68,21 @@ static MPI_Datatype padded_unit(int wire, int size) {
 }
 
 static bool is_padded(int dtype) {
-  return dtypes[dtype].kind == KIND_PAIR && wires[dtype] != dtypes[dtype].size;
+  return descriptions[dtype].kind == KIND_PAIR && dtypes[dtype].wire != descriptions[dtype].size;
 }
 
 void dtype_init(void) {
   for (int dtype = 0; dtype < NMPI_DTYPE_COUNT; dtype++) {
-    MPI_Datatype type = dtype_mpi(dtype);
-    MPI_Type_size(type, &wires[dtype]);
-    units[dtype] = is_padded(dtype) ? padded_unit(wires[dtype], dtypes[dtype].size) : type;
+    dtype_info *d = &dtypes[dtype];
+    d->kind = descriptions[dtype].kind;
+    d->type = d->unit = type_of(dtype);
+    MPI_Type_size(d->type, &d->wire);
+    if (is_padded(dtype)) d->unit = padded_unit(d->wire, descriptions[dtype].size);
   }
 }
 
 void dtype_finalize(void) {
   for (int dtype = 0; dtype < NMPI_DTYPE_COUNT; dtype++) {
-    if (is_padded(dtype)) MPI_Type_free(&units[dtype]);
+    if (is_padded(dtype)) MPI_Type_free(&dtypes[dtype].unit);
   }
-}
-
-MPI_Datatype dtype_unit(int dtype) {
-  return units[dtype];
-}
-
-int dtype_wire(int dtype) {
-  return wires[dtype];
 }

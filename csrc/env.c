@@ -21,7 +21,7 @@ static atomic_bool aborting; /* MPI_Abort runs the exit handlers */
 static bool installed;       /* nmpi_init has run */
 static bool ours;            /* and was the one to initialise MPI */
 static pid_t init_pid;       /* a forked child must leave MPI alone */
-static int tag_ub = 32767;   /* the least that the standard allows */
+int tag_ub = 32767;          /* the least that the standard allows */
 static int provided_level = MPI_THREAD_SINGLE;
 static double clock_offset; /* MPI_Wtime's zero in the system's monotonic seconds */
 static double clock_tick;
@@ -203,6 +203,7 @@ static int initialize(int thread_level) {
   clock_offset = MPI_Wtime() - monotonic_seconds();
   clock_tick = MPI_Wtick();
   dtype_init();
+  status_init();
   group_init();
   comm_init();
   op_init();
@@ -228,7 +229,7 @@ int nmpi_query_thread(void) {
 
 /* After MPI_Finalize, where MPI_Wtime is not allowed, the system's clock goes on from where MPI's was. */
 double nmpi_wtime(void) {
-  return nmpi_finalized() ? monotonic_seconds() + clock_offset : MPI_Wtime();
+  return is_live() ? MPI_Wtime() : monotonic_seconds() + clock_offset;
 }
 
 double nmpi_wtick(void) {

@@ -22,7 +22,7 @@ nmpi_group *nmpi_group_empty(void) {
 int check_group(const nmpi_group *group, const char *argument) {
   if (group == NULL) return fail(argument, "expected a group, got nil");
   if (!group->live) return fail(argument, "expected a group, got one that has been freed");
-  if (nmpi_finalized()) return fail(argument, "expected a live group, but MPI is finalised");
+  if (!is_live()) return fail(argument, "expected a live group, but MPI is finalised");
   return NMPI_SUCCESS;
 }
 

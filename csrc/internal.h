@@ -4,6 +4,7 @@
 #define NMPI_INTERNAL_H
 
 #include <mpi.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -45,27 +46,33 @@ enum kind {
   X(NMPI_SHORT_INT, "short_int", nmpi_short_int, si, MPI_SHORT_INT, KIND_PAIR)                     \
   X(NMPI_2INT, "2int", nmpi_2int, ii, MPI_2INT, KIND_PAIR)
 
+/* What a dtype is to MPI. */
+typedef struct dtype_info {
+  MPI_Datatype type; /* what to reduce it with; bytes for structs */
+  MPI_Datatype unit; /* what its messages consist of */
+  int wire;          /* the bytes of an element in a message: pairs leave their padding behind */
+  enum kind kind;
+} dtype_info;
+
+extern dtype_info dtypes[NMPI_DTYPE_COUNT];
+
 void dtype_init(void);
 void dtype_finalize(void);
-/* What to reduce a dtype with; bytes for structs. */
-MPI_Datatype dtype_mpi(int dtype);
-/* What its messages consist of. */
-MPI_Datatype dtype_unit(int dtype);
-/* The bytes of an element in a message: pairs leave their padding behind. */
-int dtype_wire(int dtype);
-enum kind dtype_kind(int dtype);
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* Records what is wrong with an argument and returns NMPI_ERR_ARGUMENT. The message reads
  * "argument 'NAME': " and then the format; without a name, only that. */
-int fail(const char *argument, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int fail(const char *argument, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
+
+/* What a hot path hardly ever comes to. */
+#define RARELY(condition) __builtin_expect((condition), 0)
 
 /* Leaves the function with the status if it is not NMPI_SUCCESS. */
 #define TRY(expression)                                                                            \
   do {                                                                                             \
     int status_ = (expression);                                                                    \
-    if (status_ != NMPI_SUCCESS) return status_;                                                   \
+    if (RARELY(status_ != NMPI_SUCCESS)) return status_;                                           \
   } while (0)
 
 /* ---- groups, communicators and operators ------------------------------------------------------ */
@@ -105,7 +112,11 @@ struct nmpi_op {
 };
 
 /* The handle to reduce data of a dtype with. */
-MPI_Op op_handle(const nmpi_op *op, int dtype);
+static inline MPI_Op op_handle(const nmpi_op *op, int dtype) {
+  return dtypes[dtype].kind == KIND_UNSIGNED ? op->unsigned_handle : op->handle;
+}
+
+extern nmpi_comm comm_world;
 
 void group_init(void);
 void comm_init(void);
@@ -119,116 +130,89 @@ void op_finalize(void);
 
 /* ---- argument checks ------------------------------------------------------------------------- */
 
-bool debugging(void);
+extern atomic_bool debug;
+
+static inline bool debugging(void) {
+  return atomic_load_explicit(&debug, memory_order_relaxed);
+}
+
+/* Whether MPI has been initialised and not begun to be finalised. */
+static inline bool is_live(void) {
+  return comm_world.state == COMM_LIVE;
+}
+
+int fail_comm(const nmpi_comm *comm, const char *argument) __attribute__((cold));
+int fail_dest(const nmpi_comm *comm, int dest) __attribute__((cold));
+int fail_source(const nmpi_comm *comm, int source) __attribute__((cold));
+int fail_root(const nmpi_comm *comm, int root) __attribute__((cold));
+int fail_send_tag(int tag, const char *argument) __attribute__((cold));
+int fail_recv_tag(int tag, const char *argument) __attribute__((cold));
 
 /* Replaces NULL by the default; fails where the object cannot be used. */
-int check_comm(const nmpi_comm **comm);
+static inline int check_comm(const nmpi_comm **comm) {
+  if (*comm == NULL) *comm = &comm_world;
+  return (*comm)->state == COMM_LIVE ? NMPI_SUCCESS : fail_comm(*comm, "comm");
+}
+
 /* The same for groups, which have no default. */
 int check_group(const nmpi_group *group, const char *argument);
 int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
 
-/* The communicator, the peer and the tag of a send; of a receive or probe. */
-int check_send(const nmpi_comm **comm, int dest, int tag);
-int check_recv(const nmpi_comm **comm, int source, int tag);
-int check_dest(const nmpi_comm *comm, int dest);
-int check_source(const nmpi_comm *comm, int source);
-int check_root(const nmpi_comm *comm, int root);
-int check_send_tag(int tag, const char *argument);
-int check_recv_tag(int tag, const char *argument);
+static inline int check_dest(const nmpi_comm *comm, int dest) {
+  bool good = (dest >= 0 && dest < comm->size) || dest == MPI_PROC_NULL;
+  return good ? NMPI_SUCCESS : fail_dest(comm, dest);
+}
+
+static inline int check_source(const nmpi_comm *comm, int source) {
+  bool good =
+      (source >= 0 && source < comm->size) || source == MPI_ANY_SOURCE || source == MPI_PROC_NULL;
+  return good ? NMPI_SUCCESS : fail_source(comm, source);
+}
+
+static inline int check_root(const nmpi_comm *comm, int root) {
+  return root >= 0 && root < comm->size ? NMPI_SUCCESS : fail_root(comm, root);
+}
+
+extern int tag_ub;
+
+static inline int check_send_tag(int tag, const char *argument) {
+  return tag >= 0 && tag <= tag_ub ? NMPI_SUCCESS : fail_send_tag(tag, argument);
+}
+
+static inline int check_recv_tag(int tag, const char *argument) {
+  bool good = tag == MPI_ANY_TAG || (tag >= 0 && tag <= tag_ub);
+  return good ? NMPI_SUCCESS : fail_recv_tag(tag, argument);
+}
+
+/* The communicator, the peer and the tag of a send. */
+static inline int check_send(const nmpi_comm **comm, int dest, int tag) {
+  TRY(check_comm(comm));
+  TRY(check_dest(*comm, dest));
+  return check_send_tag(tag, "tag");
+}
+
+/* The same of a receive or probe. */
+static inline int check_recv(const nmpi_comm **comm, int source, int tag) {
+  TRY(check_comm(comm));
+  TRY(check_source(*comm, source));
+  return check_recv_tag(tag, "tag");
+}
+
 /* The two sides of a scatter or gather in one process: the same dtype; char and int8 are one to LuaJIT. */
 int check_same_dtype(const nmpi_array *send, const nmpi_array *recv);
-/* Where debugging, a collective call: fails on every rank unless all ranks call the same routine with the same root
- * (-1: it has none), elements for each rank (-1: this rank does not count them) and bytes in each element. */
-int check_agreement(const nmpi_comm *comm, const char *routine, int root, int64_t elements,
-                    int64_t itemsize);
 /* The two sides of a reduction: the same dtype and size. */
 int check_same(const nmpi_array *send, const nmpi_array *recv);
 
-/* ---- messages: what MPI is given for an array -------------------------------------------------- */
+int compare_calls(const nmpi_comm *comm, const char *routine, int root, int64_t elements,
+                  int64_t itemsize);
 
-/* Memory that is kept from one use to the next. */
-typedef struct scratch {
-  void *data;
-  size_t bytes;
-} scratch;
-
-typedef struct message {
-  const char *argument;
-  void *data; /* the array's own elements, or scratch */
-  int64_t elements;
-  size_t bytes; /* of `elements` in memory */
-  int count;    /* of `type` */
-  MPI_Datatype type;
-  MPI_Datatype unit;  /* what an element consists of */
-  int64_t units;      /* so many in one element */
-  int64_t wire;       /* bytes that one element takes in a message */
-  nmpi_array *unpack; /* the view that a receive into scratch goes to, else NULL */
-  bool packed;        /* `data` is scratch */
-  bool large; /* `type` was made for this message: there are more units than an int can count */
-} message;
-
-enum slot { SLOT_SEND, SLOT_RECV, SLOT_COUNT };
-
-/* This thread's scratch for the message that a blocking call sends or receives. */
-scratch *message_scratch(enum slot slot);
-/* Builds a message from an array; a view is packed into scratch. */
-int message_send(message *m, const nmpi_array *a, const char *argument, scratch *packed);
-/* Builds a message to receive into; `load` packs the view's present elements first. */
-int message_recv(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed);
-/* To be called for a receive in a communicator of one process. */
-void message_from_self(message *m);
-/* Builds a message to send a copy of what another one holds. */
-int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed);
-/* Lets count and type describe the first `elements` only. */
-void message_limit(message *m, int64_t elements);
-/* The bytes that all its elements take in a message. */
-int64_t message_wire(const message *m);
-/* Whether MPI itself would use the same memory for both; scratch is nobody else's. */
-bool message_overlap(const message *a, const message *b);
-/* Fails where it would read and write the same memory. */
-int message_disjoint(const message *send, const message *recv);
-/* After success: unpacks the first `elements` elements into the view, if it is one. */
-void message_unpack(const message *m, int64_t elements);
-/* The end of a receive that gave `code`: unpacks what came and fills the caller's status, which may be NULL. Fails
- * where that is no whole number of elements. */
-int message_receive_end(const message *m, int code, const MPI_Status *from, nmpi_status *to);
-int64_t status_bytes(const MPI_Status *status);
-/* The status of a receive from nobody, and of whatever is no receive. */
-void status_empty(nmpi_status *status, int code);
-/* The status of a message that was found, not received: its elements are not known. */
-void status_probed(nmpi_status *to, int code, const MPI_Status *from);
-/* Frees the type of a large message. */
-void message_free_type(message *m);
-/* To be called last in a blocking call: frees what belongs to the message and gives large scratch back. */
-void message_done(message *m);
-
-/* Not less than `bytes` of scratch, or NULL. */
-void *scratch_get(scratch *s, size_t bytes);
-void scratch_free(scratch *s);
-/* Frees it if it is larger than is worth keeping. */
-void scratch_trim(scratch *s, size_t kept);
-
-/* The most units that MPI is given in one call. */
-extern int message_max_count;
-
-/* MPI_ERR_BUFFER where the buffer of bsend could not hold the message even if it were empty. Open MPI 4.1 would not
- * notice it for small messages, and after it had noticed it would never deliver another message to that rank. */
-int check_buffer(const message *m, int dest);
-
-/* ---- requests ---------------------------------------------------------------------------------- */
-
-/* To be called before what sends or receives: does what is needed in a communicator of one process. */
-int request_alone(message *m, const nmpi_comm *comm, bool receive);
-/* To be called before and after what sends `bytes`, the second if the first says so: pending receives that a message to
- * oneself cuts are found out, where MPI does not tell. */
-bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes);
-void request_watched(void);
-
-/* Whether somebody has told that the process ends with a failure, so that the job will be aborted. */
-bool exit_has_failed(void);
-
-/* Before MPI is finalised: reports what was never completed, and lets go of it. */
-void request_finalize(void);
+/* Where debugging, a collective call: fails on every rank unless all ranks call the same routine with the same root
+ * (-1: it has none), elements for each rank (-1: this rank does not count them) and bytes in each element. */
+static inline int check_agreement(const nmpi_comm *comm, const char *routine, int root,
+                                  int64_t elements, int64_t itemsize) {
+  if (!RARELY(debugging()) || comm->size == 1) return NMPI_SUCCESS;
+  return compare_calls(comm, routine, root, elements, itemsize);
+}
 
 /* ---- arrays and packing ------------------------------------------------------------------------ */
 
@@ -254,5 +238,215 @@ void unpack(const nmpi_array *view, const void *packed, int64_t limit);
 void copy(const nmpi_array *to, const void *from, const int64_t *from_stride);
 /* True if no two indices of the view reach the same memory (sufficient; exact for slices). */
 bool array_is_injective(const nmpi_array *a);
+
+/* ---- messages: what MPI is given for an array -------------------------------------------------- */
+
+/* Memory that is kept from one use to the next. */
+typedef struct scratch {
+  void *data;
+  size_t bytes;
+} scratch;
+
+typedef struct message {
+  const char *argument;
+  void *data; /* the array's own elements, or scratch */
+  int64_t elements;
+  size_t bytes; /* of `elements` in memory */
+  int count;    /* of `type` */
+  MPI_Datatype type;
+  MPI_Datatype unit;  /* what an element consists of */
+  int64_t units;      /* so many in one element */
+  int64_t wire;       /* bytes that one element takes in a message */
+  nmpi_array *unpack; /* the view that a receive into scratch goes to, else NULL */
+  bool packed;        /* `data` is scratch */
+  bool large; /* `type` was made for this message: there are more units than an int can count */
+} message;
+
+/* The most units that MPI is given in one call. */
+extern int message_max_count;
+
+enum slot { SLOT_SEND, SLOT_RECV, SLOT_COUNT };
+
+/* This thread's scratch for the message that a blocking call sends or receives. */
+scratch *message_scratch(enum slot slot);
+
+void message_make_type(message *m, int64_t units) __attribute__((cold));
+void message_free_type(message *m) __attribute__((cold));
+
+/* Lets count and type describe the first `elements` only. */
+static inline void message_limit(message *m, int64_t elements) {
+  int64_t units = elements * m->units;
+  if (RARELY(m->large)) message_free_type(m);
+  m->elements = elements;
+  m->count = (int)units;
+  m->type = m->unit;
+  if (RARELY(units > message_max_count)) message_make_type(m, units);
+}
+
+/* A message of what an array holds, from `data`. */
+static inline void message_describe(message *m, const nmpi_array *a, const char *argument,
+                                    void *data) {
+  bool is_struct = a->type == NMPI_STRUCT;
+  m->argument = argument;
+  m->data = data;
+  m->bytes = (size_t)a->length * (size_t)a->itemsize;
+  m->unit = dtypes[a->type].unit;
+  m->units = is_struct ? a->itemsize : 1;
+  m->wire = is_struct ? a->itemsize : dtypes[a->type].wire;
+  m->unpack = NULL;
+  m->packed = m->large = false;
+  message_limit(m, a->length);
+}
+
+/* Whether MPI may be given the elements as they lie. */
+static inline bool array_is_plain(const nmpi_array *a, int refused) {
+  if (a == NULL || a->type == NMPI_NONE || (a->flags & refused)) return false;
+  if (a->length <= 1) return true;
+  return a->ndim == 1 ? a->stride[0] == 1 : nmpi_array_is_contiguous(a, 0);
+}
+
+int message_send_view(message *m, const nmpi_array *a, const char *argument, scratch *packed);
+int message_recv_view(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed);
+
+/* Builds a message from an array; a view is packed into scratch: this thread's where that is NULL. */
+static inline int message_send(message *m, const nmpi_array *a, const char *argument,
+                               scratch *packed) {
+  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE))) return message_send_view(m, a, argument, packed);
+  message_describe(m, a, argument, a->p.any);
+  return NMPI_SUCCESS;
+}
+
+/* Builds a message to receive into; `load` packs the view's present elements first. */
+static inline int message_recv(message *m, nmpi_array *a, const char *argument, bool load,
+                               scratch *packed) {
+  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE | NMPI_READONLY))) {
+    return message_recv_view(m, a, argument, load, packed);
+  }
+  message_describe(m, a, argument, a->p.any);
+  return NMPI_SUCCESS;
+}
+
+/* The side of a collective that this rank has not. */
+static inline void message_none(message *m) {
+  m->data = NULL;
+  m->elements = 0;
+  m->count = 0;
+  m->type = MPI_BYTE;
+  m->unpack = NULL;
+  m->packed = m->large = false;
+}
+
+/* To be called for a receive in a communicator of one process. MPICH 4.0 ends the process where a message within such a
+ * communicator fills an element of a basic type in part; of bytes there are no parts. */
+static inline void message_from_self(message *m) {
+  if (m->units != 1 || m->wire * m->elements != (int64_t)m->bytes) return;
+  m->unit = MPI_BYTE;
+  m->units = m->wire;
+  message_limit(m, m->elements);
+}
+
+/* Builds a message to send a copy of what another one holds. */
+int message_duplicate(message *copy, const message *m, const char *argument);
+
+/* The bytes that all its elements take in a message. */
+static inline int64_t message_wire(const message *m) {
+  return m->elements * m->wire;
+}
+
+/* Whether MPI itself would use the same memory for both; scratch is nobody else's. */
+static inline bool message_overlap(const message *a, const message *b) {
+  if (a->packed || b->packed || a->bytes == 0 || b->bytes == 0) return false;
+  uintptr_t first = (uintptr_t)a->data, second = (uintptr_t)b->data;
+  return first < second + b->bytes && second < first + a->bytes;
+}
+
+/* Fails where it would read and write the same memory. */
+static inline int message_disjoint(const message *send, const message *recv) {
+  if (!message_overlap(send, recv)) return NMPI_SUCCESS;
+  return fail("recvdata", "expected memory of its own, but it overlaps 'senddata'");
+}
+
+/* After success: unpacks the first `elements` elements into the view, if it is one. */
+static inline void message_unpack(const message *m, int64_t elements) {
+  if (RARELY(m->unpack != NULL)) unpack(m->unpack, m->data, elements);
+}
+
+int message_fail_whole(const message *m, int64_t bytes) __attribute__((cold));
+
+int64_t status_count_bytes(const MPI_Status *status);
+
+/* Whether an MPI_Status keeps its bytes where this MPI's header makes us look for them. */
+extern bool status_is_known;
+
+/* MPI_Get_elements_x costs as much as a short receive. */
+static inline int64_t status_bytes(const MPI_Status *status) {
+#if defined(OPEN_MPI)
+  if (status_is_known) return (int64_t)status->_ucount;
+#elif defined(MPICH_VERSION)
+  if (status_is_known) {
+    return (int64_t)((unsigned)status->count_hi_and_cancelled >> 1) << 32 |
+           (unsigned)status->count_lo;
+  }
+#endif
+  return status_count_bytes(status);
+}
+
+void status_init(void);
+
+/* The end of a receive that gave `code`: unpacks what came and fills the caller's status, which may be NULL. Fails
+ * where that is no whole number of elements. */
+static inline int message_receive_end(const message *m, int code, const MPI_Status *from,
+                                      nmpi_status *to) {
+  int64_t bytes = code == MPI_SUCCESS ? status_bytes(from) : 0, elements = m->elements;
+  if (bytes != message_wire(m)) elements = bytes / m->wire;
+  message_unpack(m, elements);
+  if (to != NULL) {
+    *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, bytes, elements};
+  }
+  return elements * m->wire == bytes ? code : message_fail_whole(m, bytes);
+}
+
+/* The status of a receive from nobody, and of whatever is no receive. */
+static inline void status_empty(nmpi_status *status, int code) {
+  if (status != NULL) *status = (nmpi_status){MPI_ANY_SOURCE, MPI_ANY_TAG, code, 0, 0, 0};
+}
+
+/* The status of a message that was found, not received: its elements are not known. */
+static inline void status_probed(nmpi_status *to, int code, const MPI_Status *from) {
+  if (to == NULL) return;
+  *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, status_bytes(from), -1};
+}
+
+void message_let_go(message *m) __attribute__((cold));
+
+/* To be called last in a blocking call: frees what belongs to the message and gives large scratch back. */
+static inline void message_done(message *m) {
+  if (RARELY(m->large || m->packed)) message_let_go(m);
+}
+
+/* Not less than `bytes` of scratch, or NULL. */
+void *scratch_get(scratch *s, size_t bytes);
+void scratch_free(scratch *s);
+/* Frees it if it is larger than is worth keeping. */
+void scratch_trim(scratch *s, size_t kept);
+
+/* MPI_ERR_BUFFER where the buffer of bsend could not hold the message even if it were empty. Open MPI 4.1 would not
+ * notice it for small messages, and after it had noticed it would never deliver another message to that rank. */
+int check_buffer(const message *m, int dest);
+
+/* ---- requests ---------------------------------------------------------------------------------- */
+
+/* To be called before what sends or receives: does what is needed in a communicator of one process. */
+int request_alone(message *m, const nmpi_comm *comm, bool receive);
+/* To be called before and after what sends `bytes`, the second if the first says so: pending receives that a message to
+ * oneself cuts are found out, where MPI does not tell. */
+bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes);
+void request_watched(void);
+
+/* Whether somebody has told that the process ends with a failure, so that the job will be aborted. */
+bool exit_has_failed(void);
+
+/* Before MPI is finalised: reports what was never completed, and lets go of it. */
+void request_finalize(void);
 
 #endif

@@ -84,144 +84,108 @@ static MPI_Datatype large_type(const message *m, int64_t units) {
   return type;
 }
 
+void message_make_type(message *m, int64_t units) {
+  m->large = true;
+  m->count = 1;
+  m->type = large_type(m, units);
+}
+
 void message_free_type(message *m) {
   if (!m->large) return;
   MPI_Type_free(&m->type);
   m->large = false;
 }
 
-void message_limit(message *m, int64_t elements) {
-  int64_t units = elements * m->units;
-  message_free_type(m);
-  m->elements = elements;
-  m->large = units > message_max_count;
-  m->count = m->large ? 1 : (int)units;
-  m->type = m->large ? large_type(m, units) : m->unit;
+/* ---- views, and what is no array ---- */
+
+static int message_pack(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
+  void *data = scratch_get(packed, (size_t)a->length * (size_t)a->itemsize);
+  if (data == NULL) {
+    return fail(argument, "no memory to pack %lld elements", (long long)a->length);
+  }
+  message_describe(m, a, argument, data);
+  m->packed = true;
+  return NMPI_SUCCESS;
 }
 
-/* ---- building ---- */
-
-static int message_build(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
-  m->argument = argument;
-  m->packed = m->large = false;
+static int check_array(const nmpi_array *a, const char *argument) {
   if (a == NULL) return fail(argument, "expected an array, got nil");
   if (a->flags & NMPI_IN_PLACE) return fail(argument, "IN_PLACE is not allowed here");
   if (a->type == NMPI_NONE) return fail(argument, "expected an array, got one that has been freed");
-  m->units = a->type == NMPI_STRUCT ? a->itemsize : 1;
-  m->wire = a->type == NMPI_STRUCT ? a->itemsize : dtype_wire(a->type);
-  m->unit = dtype_unit(a->type);
-  m->bytes = (size_t)a->length * (size_t)a->itemsize;
-  m->unpack = NULL;
-  m->data = a->p.any;
-  if (!nmpi_array_is_contiguous(a, 0)) {
-    m->data = scratch_get(packed, m->bytes);
-    m->packed = true;
-    if (m->data == NULL) {
-      return fail(argument, "no memory to pack %lld elements", (long long)a->length);
-    }
-  }
-  message_limit(m, a->length);
   return NMPI_SUCCESS;
 }
 
-int message_send(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
-  TRY(message_build(m, a, argument, packed));
-  if (m->packed) pack(m->data, a, a->length);
+int message_send_view(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
+  message_none(m);
+  TRY(check_array(a, argument));
+  TRY(message_pack(m, a, argument, packed != NULL ? packed : message_scratch(SLOT_SEND)));
+  pack(m->data, a, a->length);
   return NMPI_SUCCESS;
 }
 
-int message_recv(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed) {
+int message_recv_view(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed) {
+  message_none(m);
   if (a != NULL && (a->flags & NMPI_READONLY)) {
     return fail(argument, "expected a writable array, got a read-only one");
   }
-  TRY(message_build(m, a, argument, packed));
-  if (m->packed) {
-    if (!array_is_injective(a)) {
-      message_free_type(m);
-      return fail(argument, "expected a view whose elements do not overlap: it is written to");
-    }
-    m->unpack = a;
-    if (load) pack(m->data, a, a->length);
+  TRY(check_array(a, argument));
+  if (!array_is_injective(a)) {
+    return fail(argument, "expected a view whose elements do not overlap: it is written to");
   }
+  TRY(message_pack(m, a, argument, packed != NULL ? packed : message_scratch(SLOT_RECV)));
+  m->unpack = a;
+  if (load) pack(m->data, a, a->length);
   return NMPI_SUCCESS;
 }
 
-/* MPICH 4.0 ends the process where a message within a communicator of one process fills an element of a basic type in
- * part; of bytes there are no parts. */
-void message_from_self(message *m) {
-  if (m->units != 1 || m->wire * m->elements != (int64_t)m->bytes) return;
-  m->unit = MPI_BYTE;
-  m->units = m->wire;
-  message_limit(m, m->elements);
-}
-
-int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed) {
+int message_duplicate(message *copy, const message *m, const char *argument) {
   *copy = *m;
   copy->large = false;
   copy->packed = true;
   copy->unpack = NULL;
-  copy->data = scratch_get(packed, m->bytes);
+  copy->data = scratch_get(message_scratch(SLOT_SEND), m->bytes);
   if (copy->data == NULL) return fail(argument, "no memory to copy %zu bytes", m->bytes);
   memcpy(copy->data, m->data, m->bytes);
   message_limit(copy, m->elements);
   return NMPI_SUCCESS;
 }
 
-bool message_overlap(const message *a, const message *b) {
-  if (a->packed || b->packed || a->bytes == 0 || b->bytes == 0) return false;
-  uintptr_t first = (uintptr_t)a->data, second = (uintptr_t)b->data;
-  return first < second + b->bytes && second < first + a->bytes;
-}
-
-int message_disjoint(const message *send, const message *recv) {
-  if (!message_overlap(send, recv)) return NMPI_SUCCESS;
-  return fail("recvdata", "expected memory of its own, but it overlaps 'senddata'");
-}
-
-int64_t message_wire(const message *m) {
-  return m->elements * m->wire;
-}
-
 /* ---- receiving ---- */
 
-void message_unpack(const message *m, int64_t elements) {
-  if (m->unpack != NULL) unpack(m->unpack, m->data, elements);
-}
+bool status_is_known;
 
-int64_t status_bytes(const MPI_Status *status) {
+int64_t status_count_bytes(const MPI_Status *status) {
   MPI_Count bytes = 0;
   MPI_Get_elements_x(status, MPI_BYTE, &bytes);
   return bytes > 0 ? bytes : 0;
 }
 
-void status_empty(nmpi_status *status, int code) {
-  if (status != NULL) *status = (nmpi_status){MPI_ANY_SOURCE, MPI_ANY_TAG, code, 0, 0, 0};
+/* Another library of the same ABI might keep them elsewhere. */
+void status_init(void) {
+  static const MPI_Count lengths[] = {0, 1, 0x123456789a, 77};
+  bool found = true;
+  status_is_known = true;
+  for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+    MPI_Status status = {.MPI_SOURCE = 0};
+    MPI_Status_set_elements_x(&status, MPI_BYTE, lengths[i]);
+    found = found && status_bytes(&status) == lengths[i];
+  }
+  status_is_known = found;
 }
 
 int64_t nmpi_status_count(const nmpi_status *status, int dtype, int itemsize) {
-  int64_t wire = dtype == NMPI_STRUCT ? itemsize : dtype_wire(dtype);
+  int64_t wire = dtype == NMPI_STRUCT ? itemsize : dtypes[dtype].wire;
   return status->bytes % wire == 0 ? status->bytes / wire : NMPI_UNDEFINED;
 }
 
-void status_probed(nmpi_status *to, int code, const MPI_Status *from) {
-  if (to == NULL) return;
-  *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, status_bytes(from), -1};
-}
-
-int message_receive_end(const message *m, int code, const MPI_Status *from, nmpi_status *to) {
-  int64_t bytes = code == MPI_SUCCESS ? status_bytes(from) : 0;
-  message_unpack(m, bytes / m->wire);
-  if (to != NULL) {
-    *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, bytes, bytes / m->wire};
-  }
-  if (bytes % m->wire == 0) return code;
+int message_fail_whole(const message *m, int64_t bytes) {
   return fail(m->argument,
               "expected whole elements of %lld bytes, got a message of %lld bytes "
               "(is the dtype of the same size on every rank?)",
               (long long)m->wire, (long long)bytes);
 }
 
-void message_done(message *m) {
+void message_let_go(message *m) {
   message_free_type(m);
   if (!m->packed) return;
   for (int slot = 0; slot < SLOT_COUNT; slot++) scratch_trim(&scratches[slot], SCRATCH_KEPT);

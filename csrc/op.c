@@ -83,10 +83,6 @@ void op_finalize(void) {
   }
 }
 
-MPI_Op op_handle(const nmpi_op *op, int dtype) {
-  return dtype_kind(dtype) == KIND_UNSIGNED ? op->unsigned_handle : op->handle;
-}
-
 nmpi_op *nmpi_op_predefined(int position) {
   return position >= 0 && position < OP_COUNT ? &operators[position] : NULL;
 }
@@ -97,7 +93,7 @@ const char *nmpi_op_name(const nmpi_op *op) {
 
 int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
   if (*op == NULL) *op = &operators[OP_SUM];
-  if (((*op)->kinds & (int)dtype_kind(data->type)) != 0) return NMPI_SUCCESS;
+  if (((*op)->kinds & (int)dtypes[data->type].kind) != 0) return NMPI_SUCCESS;
   return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", (*op)->name, argument,
               nmpi_dtype_name(data->type));
 }

@@ -433,8 +433,8 @@ static int posted(operation *r, int code, const nmpi_array *data, const char *ro
 /* MPI_Isend and its like, MPI_Send_init too. */
 typedef int isender(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
-static int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *data, int dest,
-                    int tag, const nmpi_comm *comm, double *number) {
+static inline int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *data,
+                           int dest, int tag, const nmpi_comm *comm, double *number) {
   *number = NMPI_REQUEST_NULL;
   TRY(check_send(&comm, dest, tag));
   operation *r = take();
@@ -479,8 +479,8 @@ int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *c
 /* MPI_Irecv and MPI_Recv_init. */
 typedef int ireceiver(void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
-static int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data, int source,
-                    int tag, const nmpi_comm *comm, double *number) {
+static inline int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data, int source,
+                           int tag, const nmpi_comm *comm, double *number) {
   *number = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
   operation *r = take();
@@ -966,7 +966,7 @@ int nmpi_mrecv(nmpi_array *data, double matched, nmpi_status *status) {
   MPI_Status found = {0};
   operation *r = find_message(matched);
   if (r == NULL) return NMPI_ERR_ARGUMENT;
-  TRY(matched_build(&m, r, data, message_scratch(SLOT_RECV)));
+  TRY(matched_build(&m, r, data, NULL));
   int code = MPI_Mrecv(m.data, m.count, m.type, &r->matched, &found);
   retire(r);
   code = message_receive_end(&m, code, &found, status);
