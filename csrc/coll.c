@@ -8,23 +8,23 @@ int nmpi_barrier(const nmpi_comm *comm) {
   return MPI_Barrier(comm->handle);
 }
 
-static inline int send_side(message *s, const nmpi_array *senddata) {
+SHORT_PATH int send_side(message *s, const nmpi_array *senddata) {
   return message_send(s, senddata, "senddata", NULL);
 }
 
-static inline int recv_side(message *r, nmpi_array *recvdata, bool load) {
+SHORT_PATH int recv_side(message *r, nmpi_array *recvdata, bool load) {
   return message_recv(r, recvdata, "recvdata", load, NULL);
 }
 
 /* The end of a collective; `elements` have arrived. */
-static inline int finish(int code, message *s, message *r, int64_t elements) {
+SHORT_PATH int finish(int code, message *s, message *r, int64_t elements) {
   if (code == MPI_SUCCESS) message_unpack(r, elements);
   message_done(s);
   message_done(r);
   return code;
 }
 
-static bool is_in_place(const nmpi_array *a) {
+SHORT_PATH bool is_in_place(const nmpi_array *a) {
   return a != NULL && (a->flags & NMPI_IN_PLACE);
 }
 
@@ -48,7 +48,7 @@ int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
 
 /* Fits both sides of a scatter or gather, where a process has both or one (the other is NULL): `whole` holds a part
  * for each of the ranks, `part` one of them. A count of NMPI_UNDEFINED is worked out. */
-static int divide(message *whole, message *part, int64_t *count, const nmpi_comm *comm) {
+SHORT_PATH int divide(message *whole, message *part, int64_t *count, const nmpi_comm *comm) {
   bool given = *count != NMPI_UNDEFINED;
   if (given && *count < 0) return fail("count", "expected at least 0, got %lld", (long long)*count);
   int64_t share = whole != NULL ? whole->elements : 0;
@@ -102,8 +102,8 @@ int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count
 }
 
 /* The two sides of a gather where both count: `r` receives from all, `s` is this rank's part or MPI_IN_PLACE. */
-static int gather_build(message *s, message *r, const nmpi_array *senddata, nmpi_array *recvdata,
-                        int64_t *count, const nmpi_comm *comm) {
+SHORT_PATH int gather_build(message *s, message *r, const nmpi_array *senddata,
+                            nmpi_array *recvdata, int64_t *count, const nmpi_comm *comm) {
   bool in_place = is_in_place(senddata);
   TRY(recv_side(r, recvdata, in_place));
   if (in_place) {
@@ -153,8 +153,8 @@ int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t cou
 /* ---- reductions ---- */
 
 /* The two sides of a reduction where both count: r receives, s sends or is MPI_IN_PLACE. */
-static int reduction_build(message *s, message *r, const nmpi_array *senddata, nmpi_array *recvdata,
-                           const nmpi_op **op) {
+SHORT_PATH int reduction_build(message *s, message *r, const nmpi_array *senddata,
+                               nmpi_array *recvdata, const nmpi_op **op) {
   bool in_place = is_in_place(senddata);
   TRY(recv_side(r, recvdata, in_place));
   if (in_place) {
@@ -172,12 +172,12 @@ static int reduction_build(message *s, message *r, const nmpi_array *senddata, n
 
 /* MPI's operators do not work on the type of a large message, so a reduction takes it piece by piece. Data that is
  * MPI_IN_PLACE or NULL stays so. */
-static void *piece(const message *m, int64_t from, int64_t itemsize) {
+SHORT_PATH void *piece(const message *m, int64_t from, int64_t itemsize) {
   if (m->data == MPI_IN_PLACE || m->data == NULL) return m->data;
   return (char *)m->data + from * itemsize;
 }
 
-static int piece_length(const message *m, int64_t from) {
+SHORT_PATH int piece_length(const message *m, int64_t from) {
   int64_t rest = m->elements - from;
   return rest < message_max_count ? (int)rest : message_max_count;
 }

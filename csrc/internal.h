@@ -68,6 +68,10 @@ int fail(const char *argument, const char *format, ...) __attribute__((cold, for
 /* What a hot path hardly ever comes to. */
 #define RARELY(condition) __builtin_expect((condition), 0)
 
+/* What the short path of a call is made of: only when all of it is in one function does a message stay in registers.
+ * Its address must not be taken there, hence copies where a longer path begins. */
+#define SHORT_PATH static inline __attribute__((always_inline))
+
 /* Leaves the function with the status if it is not NMPI_SUCCESS. */
 #define TRY(expression)                                                                            \
   do {                                                                                             \
@@ -112,7 +116,7 @@ struct nmpi_op {
 };
 
 /* The handle to reduce data of a dtype with. */
-static inline MPI_Op op_handle(const nmpi_op *op, int dtype) {
+SHORT_PATH MPI_Op op_handle(const nmpi_op *op, int dtype) {
   return dtypes[dtype].kind == KIND_UNSIGNED ? op->unsigned_handle : op->handle;
 }
 
@@ -149,7 +153,7 @@ int fail_send_tag(int tag, const char *argument) __attribute__((cold));
 int fail_recv_tag(int tag, const char *argument) __attribute__((cold));
 
 /* Replaces NULL by the default; fails where the object cannot be used. */
-static inline int check_comm(const nmpi_comm **comm) {
+SHORT_PATH int check_comm(const nmpi_comm **comm) {
   if (*comm == NULL) *comm = &comm_world;
   return (*comm)->state == COMM_LIVE ? NMPI_SUCCESS : fail_comm(*comm, "comm");
 }
@@ -158,41 +162,41 @@ static inline int check_comm(const nmpi_comm **comm) {
 int check_group(const nmpi_group *group, const char *argument);
 int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
 
-static inline int check_dest(const nmpi_comm *comm, int dest) {
+SHORT_PATH int check_dest(const nmpi_comm *comm, int dest) {
   bool good = (dest >= 0 && dest < comm->size) || dest == MPI_PROC_NULL;
   return good ? NMPI_SUCCESS : fail_dest(comm, dest);
 }
 
-static inline int check_source(const nmpi_comm *comm, int source) {
+SHORT_PATH int check_source(const nmpi_comm *comm, int source) {
   bool good =
       (source >= 0 && source < comm->size) || source == MPI_ANY_SOURCE || source == MPI_PROC_NULL;
   return good ? NMPI_SUCCESS : fail_source(comm, source);
 }
 
-static inline int check_root(const nmpi_comm *comm, int root) {
+SHORT_PATH int check_root(const nmpi_comm *comm, int root) {
   return root >= 0 && root < comm->size ? NMPI_SUCCESS : fail_root(comm, root);
 }
 
 extern int tag_ub;
 
-static inline int check_send_tag(int tag, const char *argument) {
+SHORT_PATH int check_send_tag(int tag, const char *argument) {
   return tag >= 0 && tag <= tag_ub ? NMPI_SUCCESS : fail_send_tag(tag, argument);
 }
 
-static inline int check_recv_tag(int tag, const char *argument) {
+SHORT_PATH int check_recv_tag(int tag, const char *argument) {
   bool good = tag == MPI_ANY_TAG || (tag >= 0 && tag <= tag_ub);
   return good ? NMPI_SUCCESS : fail_recv_tag(tag, argument);
 }
 
 /* The communicator, the peer and the tag of a send. */
-static inline int check_send(const nmpi_comm **comm, int dest, int tag) {
+SHORT_PATH int check_send(const nmpi_comm **comm, int dest, int tag) {
   TRY(check_comm(comm));
   TRY(check_dest(*comm, dest));
   return check_send_tag(tag, "tag");
 }
 
 /* The same of a receive or probe. */
-static inline int check_recv(const nmpi_comm **comm, int source, int tag) {
+SHORT_PATH int check_recv(const nmpi_comm **comm, int source, int tag) {
   TRY(check_comm(comm));
   TRY(check_source(*comm, source));
   return check_recv_tag(tag, "tag");
@@ -208,8 +212,8 @@ int compare_calls(const nmpi_comm *comm, const char *routine, int root, int64_t 
 
 /* Where debugging, a collective call: fails on every rank unless all ranks call the same routine with the same root
  * (-1: it has none), elements for each rank (-1: this rank does not count them) and bytes in each element. */
-static inline int check_agreement(const nmpi_comm *comm, const char *routine, int root,
-                                  int64_t elements, int64_t itemsize) {
+SHORT_PATH int check_agreement(const nmpi_comm *comm, const char *routine, int root,
+                               int64_t elements, int64_t itemsize) {
   if (!RARELY(debugging()) || comm->size == 1) return NMPI_SUCCESS;
   return compare_calls(comm, routine, root, elements, itemsize);
 }
@@ -270,22 +274,22 @@ enum slot { SLOT_SEND, SLOT_RECV, SLOT_COUNT };
 /* This thread's scratch for the message that a blocking call sends or receives. */
 scratch *message_scratch(enum slot slot);
 
-void message_make_type(message *m, int64_t units) __attribute__((cold));
-void message_free_type(message *m) __attribute__((cold));
+MPI_Datatype message_large_type(MPI_Datatype unit, int64_t units) __attribute__((cold));
+void message_free_type(MPI_Datatype type) __attribute__((cold));
 
 /* Lets count and type describe the first `elements` only. */
-static inline void message_limit(message *m, int64_t elements) {
+SHORT_PATH void message_limit(message *m, int64_t elements) {
   int64_t units = elements * m->units;
-  if (RARELY(m->large)) message_free_type(m);
+  if (RARELY(m->large)) message_free_type(m->type);
   m->elements = elements;
-  m->count = (int)units;
-  m->type = m->unit;
-  if (RARELY(units > message_max_count)) message_make_type(m, units);
+  m->large = RARELY(units > message_max_count);
+  m->count = m->large ? 1 : (int)units;
+  m->type = m->large ? message_large_type(m->unit, units) : m->unit;
 }
 
 /* A message of what an array holds, from `data`. */
-static inline void message_describe(message *m, const nmpi_array *a, const char *argument,
-                                    void *data) {
+SHORT_PATH void message_describe(message *m, const nmpi_array *a, const char *argument,
+                                 void *data) {
   bool is_struct = a->type == NMPI_STRUCT;
   m->argument = argument;
   m->data = data;
@@ -299,7 +303,7 @@ static inline void message_describe(message *m, const nmpi_array *a, const char 
 }
 
 /* Whether MPI may be given the elements as they lie. */
-static inline bool array_is_plain(const nmpi_array *a, int refused) {
+SHORT_PATH bool array_is_plain(const nmpi_array *a, int refused) {
   if (a == NULL || a->type == NMPI_NONE || (a->flags & refused)) return false;
   if (a->length <= 1) return true;
   return a->ndim == 1 ? a->stride[0] == 1 : nmpi_array_is_contiguous(a, 0);
@@ -309,25 +313,33 @@ int message_send_view(message *m, const nmpi_array *a, const char *argument, scr
 int message_recv_view(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed);
 
 /* Builds a message from an array; a view is packed into scratch: this thread's where that is NULL. */
-static inline int message_send(message *m, const nmpi_array *a, const char *argument,
-                               scratch *packed) {
-  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE))) return message_send_view(m, a, argument, packed);
+SHORT_PATH int message_send(message *m, const nmpi_array *a, const char *argument,
+                            scratch *packed) {
+  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE))) {
+    message view;
+    int code = message_send_view(&view, a, argument, packed);
+    *m = view;
+    return code;
+  }
   message_describe(m, a, argument, a->p.any);
   return NMPI_SUCCESS;
 }
 
 /* Builds a message to receive into; `load` packs the view's present elements first. */
-static inline int message_recv(message *m, nmpi_array *a, const char *argument, bool load,
-                               scratch *packed) {
+SHORT_PATH int message_recv(message *m, nmpi_array *a, const char *argument, bool load,
+                            scratch *packed) {
   if (RARELY(!array_is_plain(a, NMPI_IN_PLACE | NMPI_READONLY))) {
-    return message_recv_view(m, a, argument, load, packed);
+    message view;
+    int code = message_recv_view(&view, a, argument, load, packed);
+    *m = view;
+    return code;
   }
   message_describe(m, a, argument, a->p.any);
   return NMPI_SUCCESS;
 }
 
 /* The side of a collective that this rank has not. */
-static inline void message_none(message *m) {
+SHORT_PATH void message_none(message *m) {
   m->data = NULL;
   m->elements = 0;
   m->count = 0;
@@ -338,40 +350,53 @@ static inline void message_none(message *m) {
 
 /* To be called for a receive in a communicator of one process. MPICH 4.0 ends the process where a message within such a
  * communicator fills an element of a basic type in part; of bytes there are no parts. */
-static inline void message_from_self(message *m) {
+SHORT_PATH void message_from_self(message *m) {
   if (m->units != 1 || m->wire * m->elements != (int64_t)m->bytes) return;
   m->unit = MPI_BYTE;
   m->units = m->wire;
   message_limit(m, m->elements);
 }
 
+void *message_copy(const void *data, size_t bytes, const char *argument);
+
 /* Builds a message to send a copy of what another one holds. */
-int message_duplicate(message *copy, const message *m, const char *argument);
+SHORT_PATH int message_duplicate(message *copy, const message *m, const char *argument) {
+  *copy = *m;
+  copy->large = false;
+  copy->packed = true;
+  copy->unpack = NULL;
+  copy->data = message_copy(m->data, m->bytes, argument);
+  message_limit(copy, m->elements);
+  return copy->data != NULL ? NMPI_SUCCESS : NMPI_ERR_ARGUMENT;
+}
 
 /* The bytes that all its elements take in a message. */
-static inline int64_t message_wire(const message *m) {
+SHORT_PATH int64_t message_wire(const message *m) {
   return m->elements * m->wire;
 }
 
 /* Whether MPI itself would use the same memory for both; scratch is nobody else's. */
-static inline bool message_overlap(const message *a, const message *b) {
+SHORT_PATH bool message_overlap(const message *a, const message *b) {
   if (a->packed || b->packed || a->bytes == 0 || b->bytes == 0) return false;
   uintptr_t first = (uintptr_t)a->data, second = (uintptr_t)b->data;
   return first < second + b->bytes && second < first + a->bytes;
 }
 
 /* Fails where it would read and write the same memory. */
-static inline int message_disjoint(const message *send, const message *recv) {
+SHORT_PATH int message_disjoint(const message *send, const message *recv) {
   if (!message_overlap(send, recv)) return NMPI_SUCCESS;
   return fail("recvdata", "expected memory of its own, but it overlaps 'senddata'");
 }
 
+void message_unpack_view(const nmpi_array *view, const void *packed, int64_t elements)
+    __attribute__((noinline));
+
 /* After success: unpacks the first `elements` elements into the view, if it is one. */
-static inline void message_unpack(const message *m, int64_t elements) {
-  if (RARELY(m->unpack != NULL)) unpack(m->unpack, m->data, elements);
+SHORT_PATH void message_unpack(const message *m, int64_t elements) {
+  if (RARELY(m->unpack != NULL)) message_unpack_view(m->unpack, m->data, elements);
 }
 
-int message_fail_whole(const message *m, int64_t bytes) __attribute__((cold));
+int message_fail_whole(const char *argument, int64_t wire, int64_t bytes) __attribute__((cold));
 
 int64_t status_count_bytes(const MPI_Status *status);
 
@@ -379,7 +404,7 @@ int64_t status_count_bytes(const MPI_Status *status);
 extern bool status_is_known;
 
 /* MPI_Get_elements_x costs as much as a short receive. */
-static inline int64_t status_bytes(const MPI_Status *status) {
+SHORT_PATH int64_t status_bytes(const MPI_Status *status) {
 #if defined(OPEN_MPI)
   if (status_is_known) return (int64_t)status->_ucount;
 #elif defined(MPICH_VERSION)
@@ -395,33 +420,34 @@ void status_init(void);
 
 /* The end of a receive that gave `code`: unpacks what came and fills the caller's status, which may be NULL. Fails
  * where that is no whole number of elements. */
-static inline int message_receive_end(const message *m, int code, const MPI_Status *from,
-                                      nmpi_status *to) {
+SHORT_PATH int message_receive_end(const message *m, int code, const MPI_Status *from,
+                                   nmpi_status *to) {
   int64_t bytes = code == MPI_SUCCESS ? status_bytes(from) : 0, elements = m->elements;
   if (bytes != message_wire(m)) elements = bytes / m->wire;
   message_unpack(m, elements);
   if (to != NULL) {
     *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, bytes, elements};
   }
-  return elements * m->wire == bytes ? code : message_fail_whole(m, bytes);
+  return elements * m->wire == bytes ? code : message_fail_whole(m->argument, m->wire, bytes);
 }
 
 /* The status of a receive from nobody, and of whatever is no receive. */
-static inline void status_empty(nmpi_status *status, int code) {
+SHORT_PATH void status_empty(nmpi_status *status, int code) {
   if (status != NULL) *status = (nmpi_status){MPI_ANY_SOURCE, MPI_ANY_TAG, code, 0, 0, 0};
 }
 
 /* The status of a message that was found, not received: its elements are not known. */
-static inline void status_probed(nmpi_status *to, int code, const MPI_Status *from) {
+SHORT_PATH void status_probed(nmpi_status *to, int code, const MPI_Status *from) {
   if (to == NULL) return;
   *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, status_bytes(from), -1};
 }
 
-void message_let_go(message *m) __attribute__((cold));
+void message_trim_scratch(void) __attribute__((noinline));
 
 /* To be called last in a blocking call: frees what belongs to the message and gives large scratch back. */
-static inline void message_done(message *m) {
-  if (RARELY(m->large || m->packed)) message_let_go(m);
+SHORT_PATH void message_done(message *m) {
+  if (RARELY(m->large)) message_free_type(m->type);
+  if (RARELY(m->packed)) message_trim_scratch();
 }
 
 /* Not less than `bytes` of scratch, or NULL. */
@@ -432,15 +458,36 @@ void scratch_trim(scratch *s, size_t kept);
 
 /* MPI_ERR_BUFFER where the buffer of bsend could not hold the message even if it were empty. Open MPI 4.1 would not
  * notice it for small messages, and after it had noticed it would never deliver another message to that rank. */
-int check_buffer(const message *m, int dest);
+int check_buffer(int64_t wire, int dest);
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 
+int request_check_alone(const char *argument, const void *data, size_t bytes, MPI_Comm comm,
+                        bool receive);
+
 /* To be called before what sends or receives: does what is needed in a communicator of one process. */
-int request_alone(message *m, const nmpi_comm *comm, bool receive);
+SHORT_PATH int request_alone(message *m, const nmpi_comm *comm, bool receive) {
+  if (comm->size > 1) return NMPI_SUCCESS;
+  if (receive) message_from_self(m);
+  return request_check_alone(m->argument, m->data, m->packed ? 0 : m->bytes, comm->handle, receive);
+}
+
+/* Open MPI 4.1 does not tell when a message to oneself of less than 1 KiB is longer than the pending receive that it
+ * meets. */
+#ifdef OPEN_MPI
+enum { WATCHES = true };
+#else
+enum { WATCHES = false };
+#endif
+
+bool request_watch_own(MPI_Comm comm, int dest, int tag, int64_t bytes);
+
 /* To be called before and after what sends `bytes`, the second if the first says so: pending receives that a message to
  * oneself cuts are found out, where MPI does not tell. */
-bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes);
+SHORT_PATH bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes) {
+  return WATCHES && dest == comm->rank && request_watch_own(comm->handle, dest, tag, bytes);
+}
+
 void request_watched(void);
 
 /* Whether somebody has told that the process ends with a failure, so that the job will be aborted. */

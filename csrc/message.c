@@ -68,32 +68,24 @@ void *scratch_get(scratch *s, size_t bytes) {
 
 /* MPI's int counts end at 2^31 - 1. Beyond, one element of a type made of chunks says the same; that serves every
  * MPI, where the `_c` functions of MPI 4 would serve some. */
-static MPI_Datatype large_type(const message *m, int64_t units) {
+MPI_Datatype message_large_type(MPI_Datatype unit, int64_t units) {
   MPI_Datatype chunk, chunks, type;
   MPI_Aint lower, extent;
   int64_t whole = units / message_max_count, rest = units % message_max_count;
-  MPI_Type_get_extent(m->unit, &lower, &extent);
-  MPI_Type_contiguous(message_max_count, m->unit, &chunk);
+  MPI_Type_get_extent(unit, &lower, &extent);
+  MPI_Type_contiguous(message_max_count, unit, &chunk);
   MPI_Type_contiguous((int)whole, chunk, &chunks);
   MPI_Type_create_struct(2, (int[]){1, (int)rest},
                          (MPI_Aint[]){0, (MPI_Aint)(units - rest) * extent},
-                         (MPI_Datatype[]){chunks, m->unit}, &type);
+                         (MPI_Datatype[]){chunks, unit}, &type);
   MPI_Type_commit(&type);
   MPI_Type_free(&chunks);
   MPI_Type_free(&chunk);
   return type;
 }
 
-void message_make_type(message *m, int64_t units) {
-  m->large = true;
-  m->count = 1;
-  m->type = large_type(m, units);
-}
-
-void message_free_type(message *m) {
-  if (!m->large) return;
-  MPI_Type_free(&m->type);
-  m->large = false;
+void message_free_type(MPI_Datatype type) {
+  MPI_Type_free(&type);
 }
 
 /* ---- views, and what is no array ---- */
@@ -138,19 +130,21 @@ int message_recv_view(message *m, nmpi_array *a, const char *argument, bool load
   return NMPI_SUCCESS;
 }
 
-int message_duplicate(message *copy, const message *m, const char *argument) {
-  *copy = *m;
-  copy->large = false;
-  copy->packed = true;
-  copy->unpack = NULL;
-  copy->data = scratch_get(message_scratch(SLOT_SEND), m->bytes);
-  if (copy->data == NULL) return fail(argument, "no memory to copy %zu bytes", m->bytes);
-  memcpy(copy->data, m->data, m->bytes);
-  message_limit(copy, m->elements);
-  return NMPI_SUCCESS;
+void *message_copy(const void *data, size_t bytes, const char *argument) {
+  void *copy = scratch_get(message_scratch(SLOT_SEND), bytes);
+  if (copy == NULL) {
+    fail(argument, "no memory to copy %zu bytes", bytes);
+  } else {
+    memcpy(copy, data, bytes);
+  }
+  return copy;
 }
 
 /* ---- receiving ---- */
+
+void message_unpack_view(const nmpi_array *view, const void *packed, int64_t elements) {
+  unpack(view, packed, elements);
+}
 
 bool status_is_known;
 
@@ -178,15 +172,13 @@ int64_t nmpi_status_count(const nmpi_status *status, int dtype, int itemsize) {
   return status->bytes % wire == 0 ? status->bytes / wire : NMPI_UNDEFINED;
 }
 
-int message_fail_whole(const message *m, int64_t bytes) {
-  return fail(m->argument,
+int message_fail_whole(const char *argument, int64_t wire, int64_t bytes) {
+  return fail(argument,
               "expected whole elements of %lld bytes, got a message of %lld bytes "
               "(is the dtype of the same size on every rank?)",
-              (long long)m->wire, (long long)bytes);
+              (long long)wire, (long long)bytes);
 }
 
-void message_let_go(message *m) {
-  message_free_type(m);
-  if (!m->packed) return;
+void message_trim_scratch(void) {
   for (int slot = 0; slot < SLOT_COUNT; slot++) scratch_trim(&scratches[slot], SCRATCH_KEPT);
 }

@@ -11,9 +11,9 @@
 static void *attached;
 static int64_t attached_bytes;
 
-int check_buffer(const message *m, int dest) {
+int check_buffer(int64_t wire, int dest) {
   if (dest == MPI_PROC_NULL) return MPI_SUCCESS;
-  return message_wire(m) + MPI_BSEND_OVERHEAD <= attached_bytes ? MPI_SUCCESS : MPI_ERR_BUFFER;
+  return wire + MPI_BSEND_OVERHEAD <= attached_bytes ? MPI_SUCCESS : MPI_ERR_BUFFER;
 }
 
 int nmpi_bsend_overhead(void) {
@@ -60,13 +60,13 @@ int nmpi_buffer_detach(void) {
 /* MPI_Send and its like. */
 typedef int sender(const void *, int, MPI_Datatype, int, int, MPI_Comm);
 
-static inline int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
-                          const nmpi_comm *comm) {
+SHORT_PATH int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
+                       const nmpi_comm *comm) {
   message m;
   TRY(check_send(&comm, dest, tag));
   TRY(message_send(&m, data, "data", NULL));
   TRY(request_alone(&m, comm, false));
-  int code = mpi_send == MPI_Bsend ? check_buffer(&m, dest) : MPI_SUCCESS;
+  int code = mpi_send == MPI_Bsend ? check_buffer(message_wire(&m), dest) : MPI_SUCCESS;
   if (code == MPI_SUCCESS) {
     bool watched = request_watch(comm, dest, tag, message_wire(&m));
     code = mpi_send(m.data, m.count, m.type, dest, tag, comm->handle);
@@ -106,8 +106,8 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
 
 /* Open MPI 4.1 does not tell when a short message to oneself is longer than the receive of the same call. That takes
  * another message where one is waiting. */
-static bool may_be_cut(const message *s, int dest, const message *r, int source, int recvtag,
-                       const nmpi_comm *comm) {
+SHORT_PATH bool may_be_cut(const message *s, int dest, const message *r, int source, int recvtag,
+                           const nmpi_comm *comm) {
 #ifdef OPEN_MPI
   int waiting = 0;
   if (dest != comm->rank || message_wire(s) <= message_wire(r)) return false;
@@ -119,8 +119,8 @@ static bool may_be_cut(const message *s, int dest, const message *r, int source,
 #endif
 }
 
-static int exchange(message *s, int dest, message *r, int source, int sendtag, int recvtag,
-                    const nmpi_comm *comm, nmpi_status *status) {
+SHORT_PATH int exchange(message *s, int dest, message *r, int source, int sendtag, int recvtag,
+                        const nmpi_comm *comm, nmpi_status *status) {
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   TRY(request_alone(s, comm, false));
   TRY(request_alone(r, comm, true));
@@ -139,7 +139,8 @@ static int exchange(message *s, int dest, message *r, int source, int sendtag, i
   return code;
 }
 
-static int check_exchange(const nmpi_comm **comm, int dest, int source, int sendtag, int recvtag) {
+SHORT_PATH int check_exchange(const nmpi_comm **comm, int dest, int source, int sendtag,
+                              int recvtag) {
   TRY(check_comm(comm));
   TRY(check_dest(*comm, dest));
   TRY(check_source(*comm, source));

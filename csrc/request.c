@@ -290,9 +290,8 @@ static bool list_reserve(list *l, int n) {
 
 /* ---- messages to oneself that are cut ---- */
 
-/* Open MPI 4.1 does not tell when a message to oneself of less than 1 KiB is longer than the pending receive that it
- * meets. It completes such a receive within the call that sends, so what is complete after it, and was not before,
- * has been cut if there was less room than the message takes. */
+/* Open MPI completes such a receive within the call that sends, so what is complete after it, and was not before, has
+ * been cut if there was less room than the message takes. */
 
 static bool is_complete(const operation *r, MPI_Status *found) {
   int done = 0;
@@ -300,10 +299,10 @@ static bool is_complete(const operation *r, MPI_Status *found) {
   return done;
 }
 
-static bool watch(MPI_Comm comm, int dest, int tag, int64_t bytes) {
-#ifdef OPEN_MPI
+bool request_watch_own(MPI_Comm comm, int dest, int tag, int64_t bytes) {
   bool any = false;
-  if (mine->crowds[true].count == 0 || mine->crowds[true].shortest >= bytes) return false;
+  if (mine == NULL || mine->crowds[true].count == 0) return false;
+  if (mine->crowds[true].shortest >= bytes) return false;
   for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
     operation *r = &mine->slots[slot];
     r->watched = r->receive && r->comm == comm && message_wire(&r->message) < bytes &&
@@ -312,14 +311,6 @@ static bool watch(MPI_Comm comm, int dest, int tag, int64_t bytes) {
     any |= r->watched;
   }
   return any;
-#else
-  (void)comm, (void)dest, (void)tag, (void)bytes;
-  return false;
-#endif
-}
-
-bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t bytes) {
-  return dest == comm->rank && mine != NULL && watch(comm->handle, dest, tag, bytes);
 }
 
 void request_watched(void) {
@@ -333,24 +324,26 @@ void request_watched(void) {
 /* ---- messages to oneself that overlap ---- */
 
 /* MPICH 4.0 ends the process where a message within a communicator of one process would be copied onto itself. */
-static int check_alone(const message *m, MPI_Comm comm, bool receive) {
-  uintptr_t low = (uintptr_t)m->data, high = low + m->bytes;
-  if (mine == NULL || m->packed) return NMPI_SUCCESS;
+int request_check_alone(const char *argument, const void *data, size_t bytes, MPI_Comm comm,
+                        bool receive) {
+  uintptr_t low = (uintptr_t)data, high = low + bytes;
+  if (mine == NULL || bytes == 0) return NMPI_SUCCESS;
   const crowd *others = &mine->crowds[!receive];
   if (others->count == 0 || high <= others->low || others->high <= low) return NMPI_SUCCESS;
   for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
     const operation *r = &mine->slots[slot];
-    if (r->receive == receive || r->comm != comm || !message_overlap(&r->message, m)) continue;
-    return fail(m->argument, "expected memory of its own, but it overlaps that of a pending %s",
+    uintptr_t other = (uintptr_t)r->message.data;
+    if (r->receive == receive || r->comm != comm || r->message.packed) continue;
+    if (r->message.bytes == 0 || other >= high || low >= other + r->message.bytes) continue;
+    return fail(argument, "expected memory of its own, but it overlaps that of a pending %s",
                 r->routine);
   }
   return NMPI_SUCCESS;
 }
 
-int request_alone(message *m, const nmpi_comm *comm, bool receive) {
-  if (comm->size > 1) return NMPI_SUCCESS;
-  if (receive) message_from_self(m);
-  return check_alone(m, comm->handle, receive);
+static int check_alone(const operation *r) {
+  const message *m = &r->message;
+  return request_check_alone(m->argument, m->data, m->packed ? 0 : m->bytes, r->comm, r->receive);
 }
 
 /* ---- posting ---- */
@@ -407,7 +400,8 @@ static void deactivate(operation *r) {
 /* What follows the call that posts an operation. */
 static int posted(operation *r, int code, const nmpi_array *data, const char *routine, int peer,
                   int tag, MPI_Comm comm, double *number) {
-  message_free_type(&r->message);
+  if (RARELY(r->message.large)) message_free_type(r->message.type);
+  r->message.large = false;
   if (code != MPI_SUCCESS) {
     retire(r);
     return code;
@@ -433,8 +427,8 @@ static int posted(operation *r, int code, const nmpi_array *data, const char *ro
 /* MPI_Isend and its like, MPI_Send_init too. */
 typedef int isender(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
-static inline int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *data,
-                           int dest, int tag, const nmpi_comm *comm, double *number) {
+SHORT_PATH int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *data, int dest,
+                        int tag, const nmpi_comm *comm, double *number) {
   *number = NMPI_REQUEST_NULL;
   TRY(check_send(&comm, dest, tag));
   operation *r = take();
@@ -445,7 +439,7 @@ static inline int isend_by(isender *mpi_isend, const char *routine, const nmpi_a
   r->persistent = mpi_isend == MPI_Send_init;
   message *m = &r->message;
   int code = message_send(m, data, "data", &r->packed);
-  if (code == NMPI_SUCCESS && mpi_isend == MPI_Ibsend) code = check_buffer(m, dest);
+  if (code == NMPI_SUCCESS && mpi_isend == MPI_Ibsend) code = check_buffer(message_wire(m), dest);
   if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, false);
   if (code == NMPI_SUCCESS) {
     bool watched = !r->persistent && request_watch(comm, dest, tag, message_wire(m));
@@ -479,8 +473,8 @@ int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *c
 /* MPI_Irecv and MPI_Recv_init. */
 typedef int ireceiver(void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
-static inline int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data, int source,
-                           int tag, const nmpi_comm *comm, double *number) {
+SHORT_PATH int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data, int source,
+                        int tag, const nmpi_comm *comm, double *number) {
   *number = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
   operation *r = take();
@@ -520,10 +514,10 @@ static operation *find_startable(double number, const char *argument) {
 }
 
 static int start(operation *r) {
-  if (r->alone) TRY(check_alone(&r->message, r->comm, r->receive));
+  if (r->alone) TRY(check_alone(r));
   if (!r->receive && r->message.packed) pack(r->message.data, &r->view, r->view.length);
-  bool watched = !r->receive && r->peer == r->own &&
-                 watch(r->comm, r->peer, r->tag, message_wire(&r->message));
+  bool watched = WATCHES && !r->receive && r->peer == r->own &&
+                 request_watch_own(r->comm, r->peer, r->tag, message_wire(&r->message));
   int code = MPI_Start(&r->handle);
   if (watched) request_watched();
   if (code == MPI_SUCCESS) activate(r);
@@ -958,7 +952,7 @@ static int matched_build(message *m, const operation *from, nmpi_array *data, sc
   TRY(message_recv(m, data, "data", false, packed));
   if (!from->alone) return NMPI_SUCCESS;
   message_from_self(m);
-  return check_alone(m, from->comm, true);
+  return request_check_alone(m->argument, m->data, m->packed ? 0 : m->bytes, from->comm, true);
 }
 
 int nmpi_mrecv(nmpi_array *data, double matched, nmpi_status *status) {
