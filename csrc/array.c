@@ -109,6 +109,14 @@ static int check_dimension(int d, int ndim) {
   return fail("dimension", "expected 0 to %d, got %d", ndim - 1, d);
 }
 
+/* To be called when the layout has changed. */
+static void count(nmpi_array *a) {
+  int64_t units = a->length;
+  bool overflow = a->type == NMPI_STRUCT && __builtin_mul_overflow(units, a->itemsize, &units);
+  bool countable = !overflow && units <= INT_MAX && nmpi_array_is_contiguous(a, 0);
+  a->count = countable ? (int32_t)units : 0;
+}
+
 int nmpi_array_set_extent(nmpi_array *a, int d, int64_t extent) {
   TRY(check_dimension(d, NMPI_MAX_NDIM));
   if (extent < 0) {
@@ -116,12 +124,14 @@ int nmpi_array_set_extent(nmpi_array *a, int d, int64_t extent) {
                 (long long)extent, d);
   }
   a->extent[d] = extent;
+  a->count = 0;
   return NMPI_SUCCESS;
 }
 
 int nmpi_array_set_stride(nmpi_array *a, int d, int64_t stride) {
   TRY(check_dimension(d, NMPI_MAX_NDIM));
   a->stride[d] = stride;
+  a->count = 0;
   return NMPI_SUCCESS;
 }
 
@@ -173,6 +183,7 @@ int nmpi_array_create(nmpi_array *a, int dtype, int itemsize, int ctype, int ndi
   a->owner = owner;
   a->p.any = owner->data;
   a->flags = 0;
+  count(a);
   return NMPI_SUCCESS;
 }
 
@@ -210,6 +221,7 @@ int nmpi_array_wrap(nmpi_array *a, const void *data, int64_t bytes, int dtype, i
   a->p.any = data != NULL ? (void *)data : nowhere;
   a->owner = NULL;
   a->flags = flags | NMPI_FOREIGN;
+  count(a);
   return NMPI_SUCCESS;
 }
 
@@ -224,6 +236,7 @@ nmpi_array *nmpi_array_borrow(nmpi_array *a, const void *data, int dtype, int it
   a->itemsize = itemsize;
   a->flags = flags | NMPI_FOREIGN;
   a->ctype = ctype;
+  count(a);
   return a;
 }
 
@@ -272,6 +285,7 @@ int nmpi_array_range(nmpi_array *view, int d, int64_t from, int64_t to, int64_t 
   if (extent > 0) advance(view, first * view->stride[d]);
   if (extent > 1) view->stride[d] *= step; /* no overflow: it is within the memory */
   measure(view);
+  count(view);
   return NMPI_SUCCESS;
 }
 
@@ -291,6 +305,7 @@ int nmpi_array_select(nmpi_array *view, int d, int64_t i) {
   view->extent[NMPI_MAX_NDIM - 1] = 0;
   view->stride[NMPI_MAX_NDIM - 1] = 0;
   measure(view);
+  count(view);
   return NMPI_SUCCESS;
 }
 
@@ -302,6 +317,7 @@ int nmpi_array_transpose(nmpi_array *view) {
     view->extent[j] = extent;
     view->stride[j] = stride;
   }
+  count(view);
   return NMPI_SUCCESS;
 }
 
@@ -362,6 +378,7 @@ int nmpi_array_reshape(nmpi_array *view, const nmpi_array *a, int ndim) {
     }
   }
   for (; next < ndim; next++) result.stride[next] = 1;
+  count(&result);
   owner_retain(a->owner);
   *view = result;
   return NMPI_SUCCESS;

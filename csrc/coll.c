@@ -28,10 +28,8 @@ SHORT_PATH bool is_in_place(const nmpi_array *a) {
   return a != NULL && (a->flags & NMPI_IN_PLACE);
 }
 
-int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
+LONG_PATH int bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
   message m;
-  TRY(check_comm(&comm));
-  TRY(check_root(comm, root));
   if (comm->rank == root) {
     TRY(message_send(&m, data, "data", NULL));
   } else {
@@ -44,7 +42,25 @@ int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
   return code;
 }
 
+int nmpi_bcast(nmpi_array *data, int root, const nmpi_comm *comm) {
+  TRY(check_comm(&comm));
+  TRY(check_root(comm, root));
+  if (!array_is_short(data, comm->rank == root ? 0 : NMPI_READONLY)) return bcast(data, root, comm);
+  return MPI_Bcast(data->p.any, data->count, dtypes[data->type].unit, root, comm->handle);
+}
+
 /* ---- scatter and gather ---- */
+
+/* Whether a call may take the short path: `whole` divides into parts of `count` elements, and `part` holds one. */
+SHORT_PATH bool is_divided(const nmpi_array *whole, const nmpi_array *part, int64_t *count,
+                           const nmpi_comm *comm) {
+  bool given = *count != NMPI_UNDEFINED;
+  if (part->type == NMPI_STRUCT) return false;
+  if (!given) *count = part->length;
+  if (*count < 0 || *count > part->length) return false;
+  int64_t all = *count * comm->size;
+  return given ? all <= whole->length : all == whole->length;
+}
 
 /* Fits both sides of a scatter or gather, where a process has both or one (the other is NULL): `whole` holds a part
  * for each of the ranks, `part` one of them. A count of NMPI_UNDEFINED is worked out. */
@@ -72,11 +88,9 @@ SHORT_PATH int divide(message *whole, message *part, int64_t *count, const nmpi_
   return NMPI_SUCCESS;
 }
 
-int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
-                 const nmpi_comm *comm) {
+LONG_PATH int scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                      const nmpi_comm *comm) {
   message s, r;
-  TRY(check_comm(&comm));
-  TRY(check_root(comm, root));
   bool is_root = comm->rank == root, in_place = is_root && is_in_place(recvdata);
   if (is_root) {
     TRY(send_side(&s, senddata));
@@ -101,6 +115,20 @@ int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count
   return finish(code, &s, &r, count);
 }
 
+int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                 const nmpi_comm *comm) {
+  int64_t n = count;
+  TRY(check_comm(&comm));
+  TRY(check_root(comm, root));
+  if (comm->rank != root || !arrays_are_short(senddata, recvdata) ||
+      !is_divided(senddata, recvdata, &n, comm)) {
+    return scatter(senddata, recvdata, count, root, comm);
+  }
+  MPI_Datatype type = dtypes[senddata->type].unit;
+  return MPI_Scatter(senddata->p.any, (int)n, type, recvdata->p.any, (int)n, type, root,
+                     comm->handle);
+}
+
 /* The two sides of a gather where both count: `r` receives from all, `s` is this rank's part or MPI_IN_PLACE. */
 SHORT_PATH int gather_build(message *s, message *r, const nmpi_array *senddata,
                             nmpi_array *recvdata, int64_t *count, const nmpi_comm *comm) {
@@ -121,11 +149,9 @@ SHORT_PATH int gather_build(message *s, message *r, const nmpi_array *senddata,
   return NMPI_SUCCESS;
 }
 
-int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
-                const nmpi_comm *comm) {
+LONG_PATH int gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                     const nmpi_comm *comm) {
   message s, r;
-  TRY(check_comm(&comm));
-  TRY(check_root(comm, root));
   if (comm->rank == root) {
     TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
   } else {
@@ -140,14 +166,38 @@ int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
   return finish(code, &s, &r, count * comm->size);
 }
 
-int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
-                   const nmpi_comm *comm) {
-  message s, r;
+int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count, int root,
+                const nmpi_comm *comm) {
+  int64_t n = count;
   TRY(check_comm(&comm));
+  TRY(check_root(comm, root));
+  if (comm->rank != root || !arrays_are_short(senddata, recvdata) ||
+      !is_divided(recvdata, senddata, &n, comm)) {
+    return gather(senddata, recvdata, count, root, comm);
+  }
+  MPI_Datatype type = dtypes[senddata->type].unit;
+  return MPI_Gather(senddata->p.any, (int)n, type, recvdata->p.any, (int)n, type, root,
+                    comm->handle);
+}
+
+LONG_PATH int allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
+                        const nmpi_comm *comm) {
+  message s, r;
   TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
   TRY(check_agreement(comm, "allgather", -1, count, recvdata->itemsize));
   int code = MPI_Allgather(s.data, s.count, s.type, r.data, r.count, r.type, comm->handle);
   return finish(code, &s, &r, count * comm->size);
+}
+
+int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
+                   const nmpi_comm *comm) {
+  int64_t n = count;
+  TRY(check_comm(&comm));
+  if (!arrays_are_short(senddata, recvdata) || !is_divided(recvdata, senddata, &n, comm)) {
+    return allgather(senddata, recvdata, count, comm);
+  }
+  MPI_Datatype type = dtypes[senddata->type].unit;
+  return MPI_Allgather(senddata->p.any, (int)n, type, recvdata->p.any, (int)n, type, comm->handle);
 }
 
 /* ---- reductions ---- */
@@ -182,11 +232,16 @@ SHORT_PATH int piece_length(const message *m, int64_t from) {
   return rest < message_max_count ? (int)rest : message_max_count;
 }
 
-int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
-                const nmpi_comm *comm) {
+/* Whether a reduction may take the short path. */
+SHORT_PATH bool is_reducible(const nmpi_array *senddata, const nmpi_array *recvdata,
+                             const nmpi_op **op) {
+  return arrays_are_short(senddata, recvdata) && senddata->length == recvdata->length &&
+         op_applies(op, recvdata->type);
+}
+
+LONG_PATH int reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
+                     const nmpi_comm *comm) {
   message s, r;
-  TRY(check_comm(&comm));
-  TRY(check_root(comm, root));
   bool is_root = comm->rank == root;
   if (is_root) {
     TRY(reduction_build(&s, &r, senddata, recvdata, &op));
@@ -214,10 +269,20 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
   return finish(code, &s, &r, r.elements);
 }
 
-int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
-                   const nmpi_comm *comm) {
-  message s, r;
+int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
+                const nmpi_comm *comm) {
   TRY(check_comm(&comm));
+  TRY(check_root(comm, root));
+  if (comm->rank != root || !is_reducible(senddata, recvdata, &op)) {
+    return reduce(senddata, recvdata, op, root, comm);
+  }
+  return MPI_Reduce(senddata->p.any, recvdata->p.any, senddata->count, dtypes[recvdata->type].type,
+                    op_handle(op, recvdata->type), root, comm->handle);
+}
+
+LONG_PATH int allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
+                        const nmpi_comm *comm) {
+  message s, r;
   TRY(reduction_build(&s, &r, senddata, recvdata, &op));
   TRY(check_agreement(comm, "allreduce", -1, recvdata->length, recvdata->itemsize));
   MPI_Op handle = op_handle(op, recvdata->type);
@@ -231,4 +296,19 @@ int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_
     from += n;
   } while (code == MPI_SUCCESS && from < s.elements);
   return finish(code, &s, &r, r.elements);
+}
+
+int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
+                   const nmpi_comm *comm) {
+  TRY(check_comm(&comm));
+  const void *from = MPI_IN_PLACE;
+  if (is_in_place(senddata)) {
+    bool shortly = array_is_short(recvdata, NMPI_READONLY) && op_applies(&op, recvdata->type);
+    if (!shortly) return allreduce(senddata, recvdata, op, comm);
+  } else {
+    if (!is_reducible(senddata, recvdata, &op)) return allreduce(senddata, recvdata, op, comm);
+    from = senddata->p.any;
+  }
+  return MPI_Allreduce(from, recvdata->p.any, recvdata->count, dtypes[recvdata->type].type,
+                       op_handle(op, recvdata->type), comm->handle);
 }

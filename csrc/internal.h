@@ -71,6 +71,8 @@ int fail(const char *argument, const char *format, ...) __attribute__((cold, for
 /* What the short path of a call is made of: only when all of it is in one function does a message stay in registers.
  * Its address must not be taken there, hence copies where a longer path begins. */
 #define SHORT_PATH static inline __attribute__((always_inline))
+/* What a call with a shorter path comes to where that is not to be had. */
+#define LONG_PATH static __attribute__((noinline))
 
 /* Leaves the function with the status if it is not NMPI_SUCCESS. */
 #define TRY(expression)                                                                            \
@@ -114,6 +116,20 @@ struct nmpi_op {
   const char *name;
   int kinds; /* the kinds of dtype that it is defined on */
 };
+
+extern nmpi_op *const op_sum;
+
+int fail_op(const nmpi_op *op, const nmpi_array *data, const char *argument) __attribute__((cold));
+
+/* Whether an operator is defined on a dtype; NULL becomes MPI_SUM. */
+SHORT_PATH bool op_applies(const nmpi_op **op, int dtype) {
+  if (*op == NULL) *op = op_sum;
+  return ((*op)->kinds & (int)dtypes[dtype].kind) != 0;
+}
+
+SHORT_PATH int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
+  return op_applies(op, data->type) ? NMPI_SUCCESS : fail_op(*op, data, argument);
+}
 
 /* The handle to reduce data of a dtype with. */
 SHORT_PATH MPI_Op op_handle(const nmpi_op *op, int dtype) {
@@ -160,7 +176,6 @@ SHORT_PATH int check_comm(const nmpi_comm **comm) {
 
 /* The same for groups, which have no default. */
 int check_group(const nmpi_group *group, const char *argument);
-int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
 
 SHORT_PATH int check_dest(const nmpi_comm *comm, int dest) {
   bool good = (dest >= 0 && dest < comm->size) || dest == MPI_PROC_NULL;
@@ -302,11 +317,31 @@ SHORT_PATH void message_describe(message *m, const nmpi_array *a, const char *ar
   message_limit(m, a->length);
 }
 
+bool array_is_gapless(const nmpi_array *a) __attribute__((noinline));
+
 /* Whether MPI may be given the elements as they lie. */
 SHORT_PATH bool array_is_plain(const nmpi_array *a, int refused) {
-  if (a == NULL || a->type == NMPI_NONE || (a->flags & refused)) return false;
-  if (a->length <= 1) return true;
-  return a->ndim == 1 ? a->stride[0] == 1 : nmpi_array_is_contiguous(a, 0);
+  return a != NULL && (a->count > 0 || array_is_gapless(a)) && !(a->flags & refused);
+}
+
+/* The most units that a call takes its shortest path for: there is none while debugging. */
+extern int short_max_count;
+void message_limit_short(void);
+
+/* Whether an array can be given to MPI as its `count` units without further ado. */
+SHORT_PATH bool array_is_short(const nmpi_array *a, int refused) {
+  return a != NULL && a->count > 0 && a->count <= short_max_count && !(a->flags & refused);
+}
+
+/* The same for the two sides of a collective in one process, which must not overlap. */
+SHORT_PATH bool arrays_are_short(const nmpi_array *send, const nmpi_array *recv) {
+  if (!array_is_short(send, 0) || !array_is_short(recv, NMPI_READONLY)) return false;
+  uintptr_t from = (uintptr_t)send->p.any, to = (uintptr_t)recv->p.any;
+  if (from + (size_t)send->length * (size_t)send->itemsize > to &&
+      to + (size_t)recv->length * (size_t)recv->itemsize > from) {
+    return false;
+  }
+  return send->type == recv->type && send->ctype == recv->ctype;
 }
 
 int message_send_view(message *m, const nmpi_array *a, const char *argument, scratch *packed);

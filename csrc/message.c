@@ -10,13 +10,18 @@
 /* A thread's scratch above this many bytes is given back after every call. */
 enum { SCRATCH_KEPT = 16 << 20 };
 
-int message_max_count = INT_MAX;
+int message_max_count = INT_MAX, short_max_count = INT_MAX;
+
+void message_limit_short(void) {
+  short_max_count = debugging() ? 0 : message_max_count;
+}
 
 int nmpi_set_max_count(int64_t count) {
   if (count < 1 || count > INT_MAX) {
     return fail("count", "expected 1 to %d, got %lld", INT_MAX, (long long)count);
   }
   message_max_count = (int)count;
+  message_limit_short();
   return NMPI_SUCCESS;
 }
 
@@ -89,6 +94,10 @@ void message_free_type(MPI_Datatype type) {
 }
 
 /* ---- views, and what is no array ---- */
+
+bool array_is_gapless(const nmpi_array *a) {
+  return a->type != NMPI_NONE && nmpi_array_is_contiguous(a, 0);
+}
 
 static int message_pack(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
   void *data = scratch_get(packed, (size_t)a->length * (size_t)a->itemsize);

@@ -24,6 +24,7 @@ enum {
 };
 
 static nmpi_op operators[OP_COUNT];
+nmpi_op *const op_sum = &operators[OP_SUM];
 
 /* ---- MPI_MAX and MPI_MIN of unsigned integers, for an MPI that gets them wrong ---- */
 
@@ -91,9 +92,7 @@ const char *nmpi_op_name(const nmpi_op *op) {
   return op != NULL ? op->name : operators[OP_SUM].name;
 }
 
-int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
-  if (*op == NULL) *op = &operators[OP_SUM];
-  if (((*op)->kinds & (int)dtypes[data->type].kind) != 0) return NMPI_SUCCESS;
-  return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", (*op)->name, argument,
+int fail_op(const nmpi_op *op, const nmpi_array *data, const char *argument) {
+  return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", op->name, argument,
               nmpi_dtype_name(data->type));
 }
