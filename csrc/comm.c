@@ -185,7 +185,7 @@ int nmpi_comm_compare(const nmpi_comm *comm, const nmpi_comm *other, int *found)
 }
 
 const char *nmpi_comm_name(const nmpi_comm *comm) {
-  static _Thread_local char name[MPI_MAX_OBJECT_NAME];
+  char *name = texts_mine()->comm_name;
   int length = 0;
   if (check_comm(&comm) != NMPI_SUCCESS) return NULL;
   name[0] = '\0';

@@ -41,19 +41,25 @@ const char *nmpi_library_path(void) {
   return symbol != NULL && dladdr(symbol, &info) != 0 ? info.dli_fname : "";
 }
 
+static char library_version[MPI_MAX_LIBRARY_VERSION_STRING], standard_version[32];
+
+static void read_versions(void) {
+  int length = 0, major = 0, minor = 0;
+  MPI_Get_library_version(library_version, &length);
+  MPI_Get_version(&major, &minor);
+  snprintf(standard_version, sizeof standard_version, "%d.%d", major, minor);
+}
+
+static pthread_once_t versions_once = PTHREAD_ONCE_INIT;
+
 const char *nmpi_library_version(void) {
-  static _Thread_local char version[MPI_MAX_LIBRARY_VERSION_STRING];
-  int length = 0;
-  MPI_Get_library_version(version, &length);
-  return version;
+  pthread_once(&versions_once, read_versions);
+  return library_version;
 }
 
 const char *nmpi_standard_version(void) {
-  static _Thread_local char version[16];
-  int major = 0, minor = 0;
-  MPI_Get_version(&major, &minor);
-  snprintf(version, sizeof version, "%d.%d", major, minor);
-  return version;
+  pthread_once(&versions_once, read_versions);
+  return standard_version;
 }
 
 const char *nmpi_processor_name(void) {

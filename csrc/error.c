@@ -1,27 +1,49 @@
 /* SPDX-License-Identifier: MIT */
 /* error.c: argument errors of this thread, and MPI's error codes explained. */
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "internal.h"
 
-static _Thread_local char argument_message[512];
-static _Thread_local char mpi_message[MPI_MAX_ERROR_STRING];
+static THREAD_LOCAL texts *mine;
+static pthread_key_t texts_key;
+static pthread_once_t texts_once = PTHREAD_ONCE_INIT;
+
+static void texts_free(void *texts_) {
+  mine = NULL;
+  free(texts_);
+}
+
+static void texts_make_key(void) {
+  pthread_key_create(&texts_key, texts_free);
+}
+
+texts *texts_mine(void) {
+  static texts shared; /* by threads for which there is no memory */
+  if (mine != NULL) return mine;
+  pthread_once(&texts_once, texts_make_key);
+  mine = calloc(1, sizeof *mine);
+  if (mine == NULL) return &shared;
+  pthread_setspecific(texts_key, mine);
+  return mine;
+}
 
 int fail(const char *argument, const char *format, ...) {
-  int length = 0;
-  if (argument != NULL) {
-    length = snprintf(argument_message, sizeof argument_message, "argument '%s': ", argument);
-  }
+  texts *t = texts_mine();
+  char *text = t->argument_error;
+  size_t room = sizeof t->argument_error;
+  int length = argument != NULL ? snprintf(text, room, "argument '%s': ", argument) : 0;
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(argument_message + length, sizeof argument_message - (size_t)length, format, arguments);
+  vsnprintf(text + length, room - (size_t)length, format, arguments);
   va_end(arguments);
   return NMPI_ERR_ARGUMENT;
 }
 
 const char *nmpi_error_message(void) {
-  return argument_message;
+  return texts_mine()->argument_error;
 }
 
 /* MPICH 4.0 looks up its message by bits 8 to 18 of a code, and crashes on a number that it never gave out. */
@@ -52,18 +74,20 @@ void nmpi_error_note(int status) {
 #endif
 
 const char *nmpi_error_string(int status) {
+  texts *t = texts_mine();
+  size_t room = sizeof t->mpi_error;
   int length = 0;
-  if (nmpi_finalized()) {
-    snprintf(mpi_message, sizeof mpi_message, "status %d (MPI is finalised)", status);
-  } else if (!is_known(status) || MPI_Error_string(status, mpi_message, &length) != MPI_SUCCESS) {
-    snprintf(mpi_message, sizeof mpi_message, "%d is not an error code of this MPI", status);
+  if (!is_live()) {
+    snprintf(t->mpi_error, room, "status %d (MPI is finalised)", status);
+  } else if (!is_known(status) || MPI_Error_string(status, t->mpi_error, &length) != MPI_SUCCESS) {
+    snprintf(t->mpi_error, room, "%d is not an error code of this MPI", status);
   }
-  return mpi_message;
+  return t->mpi_error;
 }
 
 int nmpi_error_class(int status) {
   int class = status == MPI_SUCCESS ? MPI_SUCCESS : MPI_ERR_UNKNOWN;
-  if (status > 0 && !nmpi_finalized()) MPI_Error_class(status, &class);
+  if (status > 0 && is_live()) MPI_Error_class(status, &class);
   return class;
 }
 

@@ -59,6 +59,25 @@ extern dtype_info dtypes[NMPI_DTYPE_COUNT];
 void dtype_init(void);
 void dtype_finalize(void);
 
+/* ---- what each thread has of its own ----------------------------------------------------------- */
+
+/* With glibc such a variable is found without a call, in the memory that the loader keeps free for libraries which are
+ * loaded late. There is little of it: what is large must be behind a pointer. */
+#ifdef __GLIBC__
+#define THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define THREAD_LOCAL _Thread_local
+#endif
+
+/* What functions that return a string have last returned. */
+typedef struct texts {
+  char argument_error[512];
+  char mpi_error[MPI_MAX_ERROR_STRING];
+  char comm_name[MPI_MAX_OBJECT_NAME];
+} texts;
+
+texts *texts_mine(void);
+
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* Records what is wrong with an argument and returns NMPI_ERR_ARGUMENT. The message reads

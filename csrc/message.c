@@ -27,7 +27,7 @@ int nmpi_set_max_count(int64_t count) {
 
 /* ---- scratch ---- */
 
-static _Thread_local scratch scratches[SLOT_COUNT];
+static THREAD_LOCAL scratch scratches[SLOT_COUNT];
 
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
 static pthread_key_t scratch_key;

@@ -107,7 +107,7 @@ static int pool_count;
 static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
 static pthread_key_t pool_key;
-static _Thread_local pool *mine;
+static THREAD_LOCAL pool *mine;
 
 /* The pool outlives its thread, for the sake of its generations: the next thread goes on with it. */
 static void pool_leave(void *pool_) {
