@@ -60,13 +60,16 @@ int nmpi_buffer_detach(void) {
 /* MPI_Send and its like. */
 typedef int sender(const void *, int, MPI_Datatype, int, int, MPI_Comm);
 
-SHORT_PATH int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
+SHORT_PATH int send_by(sender *mpi_send, bool buffered, const nmpi_array *data, int dest, int tag,
                        const nmpi_comm *comm) {
   message m;
   TRY(check_send(&comm, dest, tag));
+  if (!buffered && dest != comm->rank && array_is_short(data, 0)) {
+    return mpi_send(data->p.any, data->count, dtypes[data->type].unit, dest, tag, comm->handle);
+  }
   TRY(message_send(&m, data, "data", NULL));
   TRY(request_alone(&m, comm, false));
-  int code = mpi_send == MPI_Bsend ? check_buffer(message_wire(&m), dest) : MPI_SUCCESS;
+  int code = buffered ? check_buffer(message_wire(&m), dest) : MPI_SUCCESS;
   if (code == MPI_SUCCESS) {
     bool watched = request_watch(comm, dest, tag, message_wire(&m));
     code = mpi_send(m.data, m.count, m.type, dest, tag, comm->handle);
@@ -77,19 +80,19 @@ SHORT_PATH int send_by(sender *mpi_send, const nmpi_array *data, int dest, int t
 }
 
 int nmpi_send(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
-  return send_by(MPI_Send, data, dest, tag, comm);
+  return send_by(MPI_Send, false, data, dest, tag, comm);
 }
 
 int nmpi_ssend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
-  return send_by(MPI_Ssend, data, dest, tag, comm);
+  return send_by(MPI_Ssend, false, data, dest, tag, comm);
 }
 
 int nmpi_bsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
-  return send_by(MPI_Bsend, data, dest, tag, comm);
+  return send_by(MPI_Bsend, true, data, dest, tag, comm);
 }
 
 int nmpi_rsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm) {
-  return send_by(MPI_Rsend, data, dest, tag, comm);
+  return send_by(MPI_Rsend, false, data, dest, tag, comm);
 }
 
 int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi_status *status) {

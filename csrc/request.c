@@ -133,8 +133,7 @@ static pool *pool_find(void) {
   return p;
 }
 
-static pool *pool_mine(void) {
-  if (mine != NULL) return mine;
+LONG_PATH pool *pool_join(void) {
   pthread_once(&pool_once, pool_make_key);
   pthread_mutex_lock(&pools_mutex);
   mine = pool_find();
@@ -144,7 +143,11 @@ static pool *pool_mine(void) {
   return mine;
 }
 
-static bool pool_grow(pool *p) {
+SHORT_PATH pool *pool_mine(void) {
+  return mine != NULL ? mine : pool_join();
+}
+
+LONG_PATH bool pool_grow(pool *p) {
   int room = p->room == 0 ? 64 : 2 * p->room;
   if (room > MAX_SLOTS) return false;
   operation *slots = realloc(p->slots, (size_t)room * sizeof *slots);
@@ -154,8 +157,15 @@ static bool pool_grow(pool *p) {
   return true;
 }
 
+/* A slot that has never been used. */
+LONG_PATH operation *slot_first(pool *p) {
+  operation *r = &p->slots[p->count++];
+  *r = (operation){.place = {END, END}};
+  return r;
+}
+
 /* A slot for an operation that is about to start; NULL after a failure. */
-static operation *take(void) {
+SHORT_PATH operation *take(void) {
   pool *p = pool_mine();
   operation *r = NULL;
   if (p == NULL) {
@@ -166,20 +176,19 @@ static operation *take(void) {
   } else if (p->count == p->room && !pool_grow(p)) {
     fail("request", "there are too many pending operations, %d", p->count);
   } else {
-    r = &p->slots[p->count++];
-    *r = (operation){.place = {END, END}};
+    r = slot_first(p);
   }
   if (r != NULL) r->generation++;
   return r;
 }
 
 /* Ends what a slot was taken for. One whose generations are used up is not used again. */
-static void retire(operation *r) {
-  owner_release(r->owner);
+SHORT_PATH void retire(operation *r) {
+  if (r->owner != NULL) owner_release(r->owner);
   r->owner = NULL;
-  free(r->line);
+  if (RARELY(r->line != NULL)) free(r->line);
   r->line = NULL;
-  scratch_trim(&r->packed, PACK_KEPT);
+  if (RARELY(r->packed.bytes > PACK_KEPT)) scratch_free(&r->packed);
   mine->foreign -= r->foreign;
   r->foreign = false;
   r->state = FREE;
@@ -188,12 +197,12 @@ static void retire(operation *r) {
   mine->free = (int)(r - mine->slots);
 }
 
-static double number_of(const operation *r) {
+SHORT_PATH double number_of(const operation *r) {
   double high = (double)mine->id * (1 << GENERATION_BITS) + (double)r->generation;
   return high * MAX_SLOTS + (double)(r - mine->slots);
 }
 
-static int fail_to_find(double number, bool whole, const char *argument) {
+LONG_PATH int fail_to_find(double number, bool whole, const char *argument) {
   if (whole) {
     int id = (int)((int64_t)number >> (SLOT_BITS + GENERATION_BITS));
     if (mine != NULL && id != mine->id && id < pool_count) {
@@ -204,7 +213,7 @@ static int fail_to_find(double number, bool whole, const char *argument) {
 }
 
 /* Finds the request of a number; NULL for one that is null or has completed. */
-static int find_integer(int64_t number, const char *argument, operation **found) {
+SHORT_PATH int find_integer(int64_t number, const char *argument, operation **found) {
   *found = NULL;
   if (number == NMPI_REQUEST_NULL) return NMPI_SUCCESS;
   const pool *p = pool_mine();
@@ -220,7 +229,7 @@ static int find_integer(int64_t number, const char *argument, operation **found)
   return NMPI_SUCCESS;
 }
 
-static int find(double number, const char *argument, operation **found) {
+SHORT_PATH int find(double number, const char *argument, operation **found) {
   bool small = number >= 0 && number < 0x1p53;
   int64_t integer = small ? (int64_t)number : 0;
   if (small && (double)integer == number) return find_integer(integer, argument, found);
@@ -228,12 +237,12 @@ static int find(double number, const char *argument, operation **found) {
   return fail_to_find(number, false, argument);
 }
 
-static int check_not_message(const operation *r, const char *argument) {
+SHORT_PATH int check_not_message(const operation *r, const char *argument) {
   if (r == NULL || r->state != MESSAGE) return NMPI_SUCCESS;
   return fail(argument, "expected a request, got a message that mprobe found");
 }
 
-static int find_request(double number, const char *argument, operation **found) {
+SHORT_PATH int find_request(double number, const char *argument, operation **found) {
   TRY(find(number, argument, found));
   return check_not_message(*found, argument);
 }
@@ -243,7 +252,7 @@ static int find_request(double number, const char *argument, operation **found) 
 enum { UNKNOWN = -1 }; /* no request has this number */
 
 /* The request of an entry is no longer among the active ones. */
-static void list_drop(list *l, int k) {
+LONG_PATH void list_drop(list *l, int k) {
   int which = (int)(l - mine->lists), last = --l->active;
   mine->slots[l->slots[k]].place[which] = END;
   l->known[l->positions[k]] = UNKNOWN;
@@ -350,14 +359,14 @@ static int check_alone(const operation *r) {
 
 /* Open MPI's messages to oneself may cut any receive from oneself, see watch; check_alone wants those in communicators of
  * one process. */
-static bool is_local(const operation *r) {
+SHORT_PATH bool is_local(const operation *r) {
 #ifdef OPEN_MPI
   if (r->receive && (r->peer == r->own || r->peer == MPI_ANY_SOURCE)) return true;
 #endif
   return r->alone;
 }
 
-static void crowd_join(crowd *c, const operation *r) {
+SHORT_PATH void crowd_join(crowd *c, const operation *r) {
   if (c->count++ == 0) *c = (crowd){.count = 1, .low = UINTPTR_MAX, .shortest = INT64_MAX};
   int64_t wire = message_wire(&r->message);
   if (wire < c->shortest) c->shortest = wire;
@@ -367,7 +376,7 @@ static void crowd_join(crowd *c, const operation *r) {
   if (high > c->high) c->high = high;
 }
 
-static void activate(operation *r) {
+SHORT_PATH void activate(operation *r) {
   int slot = (int)(r - mine->slots);
   r->state = ACTIVE;
   r->cancelling = r->watched = r->cut = false;
@@ -380,7 +389,7 @@ static void activate(operation *r) {
   mine->local = slot;
 }
 
-static void leave(operation *r) {
+SHORT_PATH void leave(operation *r) {
   mine->crowds[r->receive].count--;
   if (r->next != END) mine->slots[r->next].before = r->before;
   if (r->before != END) {
@@ -390,7 +399,7 @@ static void leave(operation *r) {
   }
 }
 
-static void deactivate(operation *r) {
+SHORT_PATH void deactivate(operation *r) {
   if (r->local) leave(r);
   for (int i = 0; i < LISTS; i++) {
     if (r->place[i] != END) list_drop(&mine->lists[i], r->place[i]);
@@ -398,8 +407,8 @@ static void deactivate(operation *r) {
 }
 
 /* What follows the call that posts an operation. */
-static int posted(operation *r, int code, const nmpi_array *data, const char *routine, int peer,
-                  int tag, MPI_Comm comm, double *number) {
+SHORT_PATH int posted(operation *r, int code, const nmpi_array *data, const char *routine, int peer,
+                      int tag, MPI_Comm comm, double *number) {
   if (RARELY(r->message.large)) message_free_type(r->message.type);
   r->message.large = false;
   if (code != MPI_SUCCESS) {
@@ -427,8 +436,11 @@ static int posted(operation *r, int code, const nmpi_array *data, const char *ro
 /* MPI_Isend and its like, MPI_Send_init too. */
 typedef int isender(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
-SHORT_PATH int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *data, int dest,
-                        int tag, const nmpi_comm *comm, double *number) {
+enum sending { AT_ONCE, BUFFERED, PERSISTENT };
+
+SHORT_PATH int isend_by(isender *mpi_isend, enum sending sending, const char *routine,
+                        const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
+                        double *number) {
   *number = NMPI_REQUEST_NULL;
   TRY(check_send(&comm, dest, tag));
   operation *r = take();
@@ -436,13 +448,13 @@ SHORT_PATH int isend_by(isender *mpi_isend, const char *routine, const nmpi_arra
   r->receive = false;
   r->own = comm->rank;
   r->alone = comm->size == 1;
-  r->persistent = mpi_isend == MPI_Send_init;
+  r->persistent = sending == PERSISTENT;
   message *m = &r->message;
   int code = message_send(m, data, "data", &r->packed);
-  if (code == NMPI_SUCCESS && mpi_isend == MPI_Ibsend) code = check_buffer(message_wire(m), dest);
-  if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, false);
+  if (code == NMPI_SUCCESS && sending == BUFFERED) code = check_buffer(message_wire(m), dest);
+  if (code == NMPI_SUCCESS && sending != PERSISTENT) code = request_alone(m, comm, false);
   if (code == NMPI_SUCCESS) {
-    bool watched = !r->persistent && request_watch(comm, dest, tag, message_wire(m));
+    bool watched = sending != PERSISTENT && request_watch(comm, dest, tag, message_wire(m));
     code = mpi_isend(m->data, m->count, m->type, dest, tag, comm->handle, &r->handle);
     if (watched) request_watched();
   }
@@ -450,31 +462,32 @@ SHORT_PATH int isend_by(isender *mpi_isend, const char *routine, const nmpi_arra
 }
 
 int nmpi_isend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
-  return isend_by(MPI_Isend, "isend", data, dest, tag, comm, request);
+  return isend_by(MPI_Isend, AT_ONCE, "isend", data, dest, tag, comm, request);
 }
 
 int nmpi_issend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
-  return isend_by(MPI_Issend, "issend", data, dest, tag, comm, request);
+  return isend_by(MPI_Issend, AT_ONCE, "issend", data, dest, tag, comm, request);
 }
 
 int nmpi_ibsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
-  return isend_by(MPI_Ibsend, "ibsend", data, dest, tag, comm, request);
+  return isend_by(MPI_Ibsend, BUFFERED, "ibsend", data, dest, tag, comm, request);
 }
 
 int nmpi_irsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
-  return isend_by(MPI_Irsend, "irsend", data, dest, tag, comm, request);
+  return isend_by(MPI_Irsend, AT_ONCE, "irsend", data, dest, tag, comm, request);
 }
 
 int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
                    double *request) {
-  return isend_by(MPI_Send_init, "send_init", data, dest, tag, comm, request);
+  return isend_by(MPI_Send_init, PERSISTENT, "send_init", data, dest, tag, comm, request);
 }
 
 /* MPI_Irecv and MPI_Recv_init. */
 typedef int ireceiver(void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
-SHORT_PATH int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data, int source,
-                        int tag, const nmpi_comm *comm, double *number) {
+SHORT_PATH int irecv_by(ireceiver *mpi_irecv, bool persistent, const char *routine,
+                        nmpi_array *data, int source, int tag, const nmpi_comm *comm,
+                        double *number) {
   *number = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
   operation *r = take();
@@ -482,11 +495,11 @@ SHORT_PATH int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *d
   r->receive = true;
   r->own = comm->rank;
   r->alone = comm->size == 1;
-  r->persistent = mpi_irecv == MPI_Recv_init;
+  r->persistent = persistent;
   message *m = &r->message;
   int code = message_recv(m, data, "data", false, &r->packed);
-  if (code == NMPI_SUCCESS && r->persistent && r->alone) message_from_self(m);
-  if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, true);
+  if (code == NMPI_SUCCESS && persistent && r->alone) message_from_self(m);
+  if (code == NMPI_SUCCESS && !persistent) code = request_alone(m, comm, true);
   if (code == NMPI_SUCCESS) {
     code = mpi_irecv(m->data, m->count, m->type, source, tag, comm->handle, &r->handle);
   }
@@ -494,11 +507,11 @@ SHORT_PATH int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *d
 }
 
 int nmpi_irecv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request) {
-  return irecv_by(MPI_Irecv, "irecv", data, source, tag, comm, request);
+  return irecv_by(MPI_Irecv, false, "irecv", data, source, tag, comm, request);
 }
 
 int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request) {
-  return irecv_by(MPI_Recv_init, "recv_init", data, source, tag, comm, request);
+  return irecv_by(MPI_Recv_init, true, "recv_init", data, source, tag, comm, request);
 }
 
 /* ---- starting persistent requests ---- */
@@ -544,7 +557,7 @@ int nmpi_request_free(double request) {
 /* ---- completing ---- */
 
 /* MPI says that an operation has ended with a code. */
-static int finish(operation *r, int code, const MPI_Status *found, nmpi_status *status) {
+SHORT_PATH int finish(operation *r, int code, const MPI_Status *found, nmpi_status *status) {
   const MPI_Status nobody = {.MPI_SOURCE = MPI_PROC_NULL, .MPI_TAG = MPI_ANY_TAG};
   if (r->peer == MPI_PROC_NULL) found = &nobody;
   int cancelled = 0;
