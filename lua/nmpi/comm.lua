@@ -17,8 +17,9 @@ local communicator, required, number, success = check.comm, check.required_comm,
 local group_of = check.group
 
 local drop, drop_group = C.nmpi_comm_drop, C.nmpi_group_drop
-local made_ct, made_group_ct = ffi.typeof "nmpi_comm *[1]", ffi.typeof "nmpi_group *[1]"
-local found_ct = ffi.typeof "int[1]"
+
+-- What the core answers with.
+local made, made_group, found = ffi.new "nmpi_comm *[1]", ffi.new "nmpi_group *[1]", ffi.new "int[1]"
 
 local comm = {
   --- All processes of the job: the default of every `comm` argument.
@@ -37,7 +38,7 @@ local function this(value, where)
 end
 
 -- What a routine made, in Lua's care: dropping it frees the struct, never the communicator.
-local function adopt(code, made, where)
+local function adopt(code, where)
   success(code, where)
   local new = made[0]
   if new == COMM_NULL then return COMM_NULL end
@@ -65,8 +66,8 @@ end
 -- @param group a group of processes of `comm`
 -- @return communicator, or `mpi.COMM_NULL` on a rank that is not in the group
 function comm.comm_create(self, group)
-  local where, made = "comm_create", made_ct()
-  return (adopt(C.nmpi_comm_create(communicator(self, where), group_of(group, where, "group"), made), made, where))
+  local where = "comm_create"
+  return (adopt(C.nmpi_comm_create(communicator(self, where), group_of(group, where, "group"), made), where))
 end
 
 --- The same, called by the processes of the group alone (MPI\_Comm\_create\_group), also as
@@ -76,9 +77,9 @@ end
 -- @int[opt=0] tag tells apart several calls at the same time, by several threads
 -- @return communicator, or `mpi.COMM_NULL` on a rank that is not in the group
 function comm.create_group(self, group, tag)
-  local where, made = "create_group", made_ct()
+  local where = "create_group"
   return (adopt(C.nmpi_comm_create_group(communicator(self, where), group_of(group, where, "group"),
-    optional_int(tag, 0, where, "tag"), made), made, where))
+    optional_int(tag, 0, where, "tag"), made), where))
 end
 
 -- Unlike the functions, methods have no default: `row.rank()` is a slip, and not to be answered with the world's rank.
@@ -103,8 +104,7 @@ methods.create, methods.create_group = comm.comm_create, comm.create_group
 -- @return communicator
 -- @function comm:dup
 function methods.dup(self)
-  local made = made_ct()
-  return (adopt(C.nmpi_comm_dup(this(self, "comm:dup"), made), made, "comm:dup"))
+  return (adopt(C.nmpi_comm_dup(this(self, "comm:dup"), made), "comm:dup"))
 end
 
 --- Splits the communicator into one for each color (MPI_Comm_split). Collective.
@@ -114,9 +114,9 @@ end
 -- @usage local row = mpi.COMM_WORLD:split(math.floor(mpi.rank() / columns))
 -- @function comm:split
 function methods.split(self, color, key)
-  local where, made = "comm:split", made_ct()
+  local where = "comm:split"
   return (adopt(C.nmpi_comm_split(this(self, where), int(color, where, "color"), optional_int(key, 0, where, "key"),
-    made), made, where))
+    made), where))
 end
 
 --- Splits the communicator by what processes share (MPI\_Comm\_split\_type). Collective.
@@ -125,9 +125,9 @@ end
 -- @return communicator of the ranks that share it with this one
 -- @function comm:split_type
 function methods.split_type(self, kind, key)
-  local where, made = "comm:split_type", made_ct()
+  local where = "comm:split_type"
   if kind ~= "shared" then mismatch(where, "kind", "'shared'", kind) end
-  return (adopt(C.nmpi_comm_split_shared(this(self, where), optional_int(key, 0, where, "key"), made), made, where))
+  return (adopt(C.nmpi_comm_split_shared(this(self, where), optional_int(key, 0, where, "key"), made), where))
 end
 
 --- Frees the communicator (MPI_Comm_free). Collective: every rank of it calls this. Its later use is an error.
@@ -143,7 +143,7 @@ end
 -- `mpi.SIMILAR` (in another order) or `mpi.UNEQUAL`
 -- @function comm:compare
 function methods.compare(self, other)
-  local where, found = "comm:compare", found_ct()
+  local where = "comm:compare"
   success(C.nmpi_comm_compare(this(self, where), required(other, where, "other"), found), where)
   return found[0]
 end
@@ -162,7 +162,9 @@ end
 -- @function comm:set_name
 function methods.set_name(self, name)
   local where = "comm:set_name"
-  if type(name) ~= "string" or name:find "%z" then mismatch(where, "name", "a string without zero bytes", name) end
+  if type(name) ~= "string" or name:find("\0", 1, true) then
+    mismatch(where, "name", "a string without zero bytes", name)
+  end
   success(C.nmpi_comm_set_name(this(self, where), name), where)
 end
 
@@ -170,9 +172,8 @@ end
 -- @return group
 -- @function comm:group
 function methods.group(self)
-  local made = made_group_ct()
-  success(C.nmpi_comm_group(this(self, "comm:group"), made), "comm:group")
-  return (ffi.gc(made[0], drop_group))
+  success(C.nmpi_comm_group(this(self, "comm:group"), made_group), "comm:group")
+  return (ffi.gc(made_group[0], drop_group))
 end
 
 ffi.metatype("nmpi_comm", { __index = methods })

@@ -17,7 +17,10 @@ local type, pairs, tonumber = type, pairs, tonumber
 local int, mismatch, required, success = check.int, check.mismatch, check.group, check.success
 
 local drop = C.nmpi_group_drop
-local made_ct, found_ct, ranks_ct = ffi.typeof "nmpi_group *[1]", ffi.typeof "int[1]", ffi.typeof "int[?]"
+local ranks_ct = ffi.typeof "int[?]"
+
+-- What the core answers with.
+local made, found = ffi.new "nmpi_group *[1]", ffi.new "int[1]"
 
 local group = {
   --- The group without processes.
@@ -55,7 +58,7 @@ local function ranks_of(ranks, where)
   return list
 end
 
-local function adopt(code, made, where)
+local function adopt(code, where)
   success(code, where)
   return (ffi.gc(made[0], drop))
 end
@@ -82,8 +85,7 @@ end
 -- @usage local evens = comm:group():incl { 0, 2, 4 }
 -- @function group:incl
 function methods.incl(self, ranks)
-  local made = made_ct()
-  return (adopt(C.nmpi_group_incl(this(self, "group:incl"), ranks_of(ranks, "group:incl"), made), made, "group:incl"))
+  return (adopt(C.nmpi_group_incl(this(self, "group:incl"), ranks_of(ranks, "group:incl"), made), "group:incl"))
 end
 
 --- The group of all processes but some, in the same order (MPI_Group_excl).
@@ -91,8 +93,7 @@ end
 -- @return group
 -- @function group:excl
 function methods.excl(self, ranks)
-  local made = made_ct()
-  return (adopt(C.nmpi_group_excl(this(self, "group:excl"), ranks_of(ranks, "group:excl"), made), made, "group:excl"))
+  return (adopt(C.nmpi_group_excl(this(self, "group:excl"), ranks_of(ranks, "group:excl"), made), "group:excl"))
 end
 
 --- This group's processes, then those of the other that are not in it (MPI_Group_union).
@@ -100,8 +101,8 @@ end
 -- @return group
 -- @function group:union
 function methods.union(self, other)
-  local where, made = "group:union", made_ct()
-  return (adopt(C.nmpi_group_union(this(self, where), required(other, where, "other"), made), made, where))
+  local where = "group:union"
+  return (adopt(C.nmpi_group_union(this(self, where), required(other, where, "other"), made), where))
 end
 
 --- This group's processes that are also in the other, in this one's order (MPI_Group_intersection).
@@ -109,8 +110,8 @@ end
 -- @return group
 -- @function group:intersection
 function methods.intersection(self, other)
-  local where, made = "group:intersection", made_ct()
-  return (adopt(C.nmpi_group_intersection(this(self, where), required(other, where, "other"), made), made, where))
+  local where = "group:intersection"
+  return (adopt(C.nmpi_group_intersection(this(self, where), required(other, where, "other"), made), where))
 end
 
 --- This group's processes that are not in the other, in this one's order (MPI_Group_difference).
@@ -118,8 +119,8 @@ end
 -- @return group
 -- @function group:difference
 function methods.difference(self, other)
-  local where, made = "group:difference", made_ct()
-  return (adopt(C.nmpi_group_difference(this(self, where), required(other, where, "other"), made), made, where))
+  local where = "group:difference"
+  return (adopt(C.nmpi_group_difference(this(self, where), required(other, where, "other"), made), where))
 end
 
 --- The ranks that processes of this group have in another (MPI_Group_translate_ranks).
@@ -131,9 +132,9 @@ function methods.translate_ranks(self, ranks, other)
   local where = "group:translate_ranks"
   local wanted = ranks_of(ranks, where)
   local n = tonumber(wanted.length)
-  local found, list = ranks_ct(n), {}
-  success(C.nmpi_group_translate_ranks(this(self, where), wanted, required(other, where, "other"), found), where)
-  for i = 1, n do list[i] = found[i - 1] end
+  local translated, list = ranks_ct(n), {}
+  success(C.nmpi_group_translate_ranks(this(self, where), wanted, required(other, where, "other"), translated), where)
+  for i = 1, n do list[i] = translated[i - 1] end
   return list
 end
 
@@ -142,7 +143,7 @@ end
 -- @treturn int `mpi.IDENT`, `mpi.SIMILAR` (in another order) or `mpi.UNEQUAL`
 -- @function group:compare
 function methods.compare(self, other)
-  local where, found = "group:compare", found_ct()
+  local where = "group:compare"
   success(C.nmpi_group_compare(this(self, where), required(other, where, "other"), found), where)
   return found[0]
 end
