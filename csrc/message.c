@@ -109,8 +109,11 @@ static int message_pack(message *m, const nmpi_array *a, const char *argument, s
   return NMPI_SUCCESS;
 }
 
+static int fail_nil(const char *argument) {
+  return fail(argument, "expected an array, got nil");
+}
+
 static int check_array(const nmpi_array *a, const char *argument) {
-  if (a == NULL) return fail(argument, "expected an array, got nil");
   if (a->flags & NMPI_IN_PLACE) return fail(argument, "IN_PLACE is not allowed here");
   if (a->type == NMPI_NONE) return fail(argument, "expected an array, got one that has been freed");
   return NMPI_SUCCESS;
@@ -118,6 +121,7 @@ static int check_array(const nmpi_array *a, const char *argument) {
 
 int message_send_view(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
   message_none(m);
+  if (a == NULL) return fail_nil(argument);
   TRY(check_array(a, argument));
   TRY(message_pack(m, a, argument, packed != NULL ? packed : message_scratch(SLOT_SEND)));
   pack(m->data, a, a->length);
@@ -126,7 +130,8 @@ int message_send_view(message *m, const nmpi_array *a, const char *argument, scr
 
 int message_recv_view(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed) {
   message_none(m);
-  if (a != NULL && (a->flags & NMPI_READONLY)) {
+  if (a == NULL) return fail_nil(argument);
+  if (a->flags & NMPI_READONLY) {
     return fail(argument, "expected a writable array, got a read-only one");
   }
   TRY(check_array(a, argument));
