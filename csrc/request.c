@@ -68,8 +68,8 @@ typedef struct operation {
  * that waits for one of many again and again would otherwise pay for all of them each time. A number never stands for
  * another operation later, so an entry is out of date only when its operation has ended, which says so here. */
 typedef struct list {
-  int64_t *
-      known; /* of each entry, the number if it is null or its request is below for it, else UNKNOWN */
+  /* Of each entry, the number if it is null or its request is below for it, else UNKNOWN. */
+  int64_t *known;
   int length;
   int room;
   int active; /* so many handles, slots and positions, in no order */
@@ -273,7 +273,9 @@ static void list_cut(list *l, int n) {
 static bool list_reserve(list *l, int n) {
   if (n <= l->room) return true;
   list_cut(l, 0);
-  size_t room = (size_t)n * 2;
+  /* A list that grows entry by entry must not start anew each time. */
+  size_t room = (size_t)n + (size_t)n / 2;
+  if (room > INT_MAX) room = INT_MAX;
   l->room = 0;
   l->known = scratch_get(&l->memory[0], room * sizeof *l->known);
   l->handles = scratch_get(&l->memory[1], room * sizeof(MPI_Request));
@@ -284,7 +286,7 @@ static bool list_reserve(list *l, int n) {
   if (!l->known || !l->handles || !l->slots || !l->positions || !l->changed || !l->statuses) {
     return false;
   }
-  l->room = n * 2;
+  l->room = (int)room;
   return true;
 }
 
