@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* request.c: nonblocking and persistent point-to-point communication, and matched probes. */
 #include <limits.h>
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
