@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* request.c: nonblocking and persistent point-to-point communication, and matched probes. */
 #include <limits.h>
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -68,8 +67,8 @@ typedef struct operation {
  * that waits for one of many again and again would otherwise pay for all of them each time. A number never stands for
  * another operation later, so an entry is out of date only when its operation has ended, which says so here. */
 typedef struct list {
-  int64_t *
-      known; /* of each entry, the number if it is null or its request is below for it, else UNKNOWN */
+  /* Of each entry, the number if it is null or its request is below for it, else UNKNOWN. */
+  int64_t *known;
   int length;
   int room;
   int active; /* so many handles, slots and positions, in no order */
@@ -282,7 +281,9 @@ static void list_cut(list *l, int n) {
 static bool list_reserve(list *l, int n) {
   if (n <= l->room) return true;
   list_cut(l, 0);
-  size_t room = (size_t)n * 2;
+  /* A list that grows entry by entry must not start anew each time. */
+  size_t room = (size_t)n + (size_t)n / 2;
+  if (room > INT_MAX) room = INT_MAX;
   l->room = 0;
   l->known = scratch_get(&l->memory[0], room * sizeof *l->known);
   l->handles = scratch_get(&l->memory[1], room * sizeof(MPI_Request));
@@ -293,7 +294,7 @@ static bool list_reserve(list *l, int n) {
   if (!l->known || !l->handles || !l->slots || !l->positions || !l->changed || !l->statuses) {
     return false;
   }
-  l->room = n * 2;
+  l->room = (int)room;
   return true;
 }
 
