@@ -383,11 +383,23 @@ static int64_t magnitude(int64_t n) {
   return n < 0 ? -n : n;
 }
 
-bool array_is_injective(const nmpi_array *a) {
-  loops l = collapse(a, a->stride, a->stride);
-  /* Taken by growing stride, each dimension must step over all that the ones before it reach. */
+/* Whether each dimension, from the last, steps over all that the ones after it reach. */
+static bool is_nested(const nmpi_array *a) {
   int64_t reach = 0;
-  if (a->length <= 1) return true;
+  for (int d = a->ndim - 1; d >= 0; d--) {
+    int64_t stride = magnitude(a->stride[d]);
+    if (a->extent[d] == 1) continue;
+    if (stride <= reach) return false;
+    reach += stride * (a->extent[d] - 1);
+  }
+  return true;
+}
+
+bool array_is_injective(const nmpi_array *a) {
+  if (a->length <= 1 || is_nested(a)) return true;
+  /* The same, taken by growing stride. */
+  loops l = collapse(a, a->stride, a->stride);
+  int64_t reach = 0;
   for (int taken = 0; taken < l.depth; taken++) {
     int next = taken;
     for (int d = taken + 1; d < l.depth; d++) {
