@@ -414,7 +414,7 @@ bool array_is_injective(const nmpi_array *a) {
   return true;
 }
 
-static bool overlap(const nmpi_array *a, const nmpi_array *b) {
+bool array_overlap(const nmpi_array *a, const nmpi_array *b) {
   int64_t a_low = 0, a_high = 0, b_low = 0, b_high = 0;
   reach(a, &a_low, &a_high);
   reach(b, &b_low, &b_high);
@@ -530,7 +530,7 @@ int nmpi_array_assign(nmpi_array *dst, const nmpi_array *src) {
   if (!same_type) TRY(check_convertible(dst, src));
   if (dst->length == 0) return NMPI_SUCCESS;
 
-  if (same_type && !overlap(dst, src)) {
+  if (same_type && !array_overlap(dst, src)) {
     copy(dst, src->p.any, src->stride);
     return NMPI_SUCCESS;
   }

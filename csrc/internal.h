@@ -179,6 +179,16 @@ int message_recv(message *m, nmpi_array *a, const char *argument, bool load, scr
 void message_from_self(message *m);
 /* Builds a message to send a copy of what another one holds. */
 int message_duplicate(message *copy, const message *m, const char *argument, scratch *packed);
+/* The same for one message to or from another process, which may describe a view by a datatype, not packed. */
+int message_send_to(message *m, const nmpi_array *a, const char *argument, scratch *packed,
+                    const nmpi_comm *comm, int dest);
+int message_recv_from(message *m, nmpi_array *a, const char *argument, scratch *packed,
+                      const nmpi_comm *comm, int source);
+/* The two of a sendrecv: packs where a datatype would let MPI read and write the same memory. Fails where whole arrays
+ * do. */
+int message_part(message *send, const nmpi_array *senddata, message *recv, nmpi_array *recvdata);
+/* Before MPI is finalised: frees the datatypes that describe views. */
+void datatype_finalize(void);
 /* Lets count and type describe the first `elements` only. */
 void message_limit(message *m, int64_t elements);
 /* The bytes that all its elements take in a message. */
@@ -254,5 +264,7 @@ void unpack(const nmpi_array *view, const void *packed, int64_t limit);
 void copy(const nmpi_array *to, const void *from, const int64_t *from_stride);
 /* True if no two indices of the view reach the same memory (sufficient; exact for slices). */
 bool array_is_injective(const nmpi_array *a);
+/* False if the two have no memory in common; true where their elements lie between each other's, too. */
+bool array_overlap(const nmpi_array *a, const nmpi_array *b);
 
 #endif

@@ -64,7 +64,7 @@ static int send_by(sender *mpi_send, const nmpi_array *data, int dest, int tag,
                    const nmpi_comm *comm) {
   message m;
   TRY(check_send(&comm, dest, tag));
-  TRY(message_send(&m, data, "data", message_scratch(SLOT_SEND)));
+  TRY(message_send_to(&m, data, "data", message_scratch(SLOT_SEND), comm, dest));
   TRY(request_alone(&m, comm, false));
   int code = mpi_send == MPI_Bsend ? check_buffer(&m, dest) : MPI_SUCCESS;
   if (code == MPI_SUCCESS) {
@@ -96,7 +96,7 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
   message m;
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   TRY(check_recv(&comm, source, tag));
-  TRY(message_recv(&m, data, "data", false, message_scratch(SLOT_RECV)));
+  TRY(message_recv_from(&m, data, "data", message_scratch(SLOT_RECV), comm, source));
   TRY(request_alone(&m, comm, true));
   int code = MPI_Recv(m.data, m.count, m.type, source, tag, comm->handle, &found);
   code = message_receive_end(&m, code, &found, status);
@@ -151,9 +151,9 @@ int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, in
                   int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status) {
   message s, r;
   TRY(check_exchange(&comm, dest, source, sendtag, recvtag));
-  TRY(message_send(&s, senddata, "senddata", message_scratch(SLOT_SEND)));
-  TRY(message_recv(&r, recvdata, "recvdata", false, message_scratch(SLOT_RECV)));
-  TRY(message_disjoint(&s, &r));
+  TRY(message_send_to(&s, senddata, "senddata", message_scratch(SLOT_SEND), comm, dest));
+  TRY(message_recv_from(&r, recvdata, "recvdata", message_scratch(SLOT_RECV), comm, source));
+  TRY(message_part(&s, senddata, &r, recvdata));
   return exchange(&s, dest, &r, source, sendtag, recvtag, comm, status);
 }
 

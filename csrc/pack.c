@@ -36,8 +36,6 @@ typedef struct loop {
   int64_t from;
 } loop;
 
-enum { LINE = 64 /* bytes that caches move at once */ };
-
 /* The kernels are inlined where `size` is a constant, and where a step is one: memcpy is a single move then, which asks
  * for no alignment, and the loops are unrolled and vectorised. */
 #define INLINE static inline __attribute__((always_inline))
@@ -76,7 +74,7 @@ INLINE void copy_rows(char *to, const char *from, loop outer, loop inner, int64_
 
 /* A block of `size` bytes, where twice `move` are more than it takes and `move` are not. */
 INLINE void copy_ends(char *to, const char *from, int64_t size, int64_t move) {
-  char head[LINE], tail[LINE];
+  char head[64], tail[64];
   memcpy(head, from, (size_t)move);
   memcpy(tail, from + size - move, (size_t)move);
   memcpy(to, head, (size_t)move);
@@ -107,9 +105,9 @@ static void copy_2d(char *to, const char *from, loop outer, loop inner, int64_t 
     case 16: copy_rows(to, from, outer, inner, 16); return;
     default: break;
   }
-  if (size > 2 * LINE) {
+  if (size > 128) {
     copy_blocks(to, from, outer, inner, size, 0);
-  } else if (size > LINE) {
+  } else if (size > 64) {
     copy_blocks(to, from, outer, inner, size, 64);
   } else if (size > 32) {
     copy_blocks(to, from, outer, inner, size, 32);
@@ -237,7 +235,7 @@ static void copy_loops(char *to, const char *from, const loops *l, int64_t limit
   int64_t inside = 1;
   for (int d = 1; d < l->depth; d++) inside *= l->extent[d];
   for (int first = 0; limit > 0; first++) {
-    loop part[NMPI_MAX_NDIM];
+    loop part[NMPI_MAX_NDIM] = {{0}};
     for (int d = first; d < l->depth; d++) {
       part[d - first] = (loop){l->extent[d], l->to[d] * size, l->from[d] * size};
     }

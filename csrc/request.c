@@ -444,7 +444,8 @@ static int isend_by(isender *mpi_isend, const char *routine, const nmpi_array *d
   r->alone = comm->size == 1;
   r->persistent = mpi_isend == MPI_Send_init;
   message *m = &r->message;
-  int code = message_send(m, data, "data", &r->packed);
+  int code = r->persistent ? message_send(m, data, "data", &r->packed)
+                           : message_send_to(m, data, "data", &r->packed, comm, dest);
   if (code == NMPI_SUCCESS && mpi_isend == MPI_Ibsend) code = check_buffer(m, dest);
   if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, false);
   if (code == NMPI_SUCCESS) {
@@ -490,7 +491,8 @@ static int irecv_by(ireceiver *mpi_irecv, const char *routine, nmpi_array *data,
   r->alone = comm->size == 1;
   r->persistent = mpi_irecv == MPI_Recv_init;
   message *m = &r->message;
-  int code = message_recv(m, data, "data", false, &r->packed);
+  int code = r->persistent ? message_recv(m, data, "data", false, &r->packed)
+                           : message_recv_from(m, data, "data", &r->packed, comm, source);
   if (code == NMPI_SUCCESS && r->persistent && r->alone) message_from_self(m);
   if (code == NMPI_SUCCESS && !r->persistent) code = request_alone(m, comm, true);
   if (code == NMPI_SUCCESS) {

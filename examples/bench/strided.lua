@@ -165,10 +165,10 @@ local function sender(send, recv)
   ]])(mpi, send, recv, peer, TAG)
 end
 
-local function run(case)
-  local field = fill(mpi.empty(case.shape, case.dtype), rank)
-  local recv_field = mpi.zeros(case.recv_shape, case.dtype)
-  local send, recv = case.view(field), case.recv_view(recv_field)
+local function run(one)
+  local field = fill(mpi.empty(one.shape, one.dtype), rank)
+  local recv_field = mpi.zeros(one.recv_shape, one.dtype)
+  local send, recv = one.view(field), one.recv_view(recv_field)
   local bytes = send.size * send.itemsize
   if harness.quick and bytes > QUICK_BYTES then return end
   local exchange = c.bench_strided_open(send.data, send.ndim, list_of(send.shape, send.ndim),
@@ -181,15 +181,15 @@ local function run(case)
     function(n) c.bench_strided_contiguous(n, exchange) end,
   }
   do
-    local sent = case.view(fill(mpi.empty(case.shape, case.dtype), peer))
+    local sent = one.view(fill(mpi.empty(one.shape, one.dtype), peer))
     for i, label in ipairs { "nmpi", "the derived datatype", "packing" } do
-      verify(case.name, exchange, recv_field, case.recv_view, sent, ways[i], label)
+      verify(one.name, exchange, recv_field, one.recv_view, sent, ways[i], label)
     end
   end
   collectgarbage()
   local seconds, ratios = harness.compare(ways)
   c.bench_strided_close(exchange)
-  harness.row("case", case.name, "bytes", bytes, "nmpi", seconds[1], "derived", seconds[2], "pack", seconds[3],
+  harness.row("case", one.name, "bytes", bytes, "nmpi", seconds[1], "derived", seconds[2], "pack", seconds[3],
     "contiguous", seconds[4], "derived_ratio", ratios[2], "pack_ratio", ratios[3])
   field:free()
   recv_field:free()
