@@ -15,7 +15,7 @@ static const int64_t
     LEAST_BYTES = 32 << 10, MOST_BYTES = INT64_MAX;
 #else
     LEAST_RUN = 1024,
-    LEAST_BYTES = 16 << 10, MOST_BYTES = 128 << 10;
+    LEAST_BYTES = 16 << 10, MOST_BYTES = 64 << 10;
 #endif
 
 /* ---- the types of a thread, by what they describe ---- */
