@@ -420,11 +420,23 @@ static int64_t magnitude(int64_t n) {
   return n < 0 ? -n : n;
 }
 
-bool array_is_injective(const nmpi_array *a) {
-  loops l = collapse(a, a->stride, a->stride);
-  /* Taken by growing stride, each dimension must step over all that the ones before it reach. */
+/* Whether each dimension, from the last, steps over all that the ones after it reach. */
+static bool is_nested(const nmpi_array *a) {
   int64_t reach = 0;
-  if (a->length <= 1) return true;
+  for (int d = a->ndim - 1; d >= 0; d--) {
+    int64_t stride = magnitude(a->stride[d]);
+    if (a->extent[d] == 1) continue;
+    if (stride <= reach) return false;
+    reach += stride * (a->extent[d] - 1);
+  }
+  return true;
+}
+
+bool array_is_injective(const nmpi_array *a) {
+  if (a->length <= 1 || is_nested(a)) return true;
+  /* The same, taken by growing stride. */
+  loops l = collapse(a, a->stride, a->stride);
+  int64_t reach = 0;
   for (int taken = 0; taken < l.depth; taken++) {
     int next = taken;
     for (int d = taken + 1; d < l.depth; d++) {
@@ -439,7 +451,7 @@ bool array_is_injective(const nmpi_array *a) {
   return true;
 }
 
-static bool overlap(const nmpi_array *a, const nmpi_array *b) {
+bool array_overlap(const nmpi_array *a, const nmpi_array *b) {
   int64_t a_low = 0, a_high = 0, b_low = 0, b_high = 0;
   reach(a, &a_low, &a_high);
   reach(b, &b_low, &b_high);
@@ -555,7 +567,7 @@ int nmpi_array_assign(nmpi_array *dst, const nmpi_array *src) {
   if (!same_type) TRY(check_convertible(dst, src));
   if (dst->length == 0) return NMPI_SUCCESS;
 
-  if (same_type && !overlap(dst, src)) {
+  if (same_type && !array_overlap(dst, src)) {
     copy(dst, src->p.any, src->stride);
     return NMPI_SUCCESS;
   }

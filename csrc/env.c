@@ -100,6 +100,7 @@ static int finalizing(MPI_Comm self, int keyval, void *value, void *extra) {
   comm_report();
   comm_finalize();
   op_finalize();
+  datatype_finalize();
   dtype_finalize();
   return MPI_SUCCESS;
 }

@@ -276,6 +276,8 @@ void unpack(const nmpi_array *view, const void *packed, int64_t limit);
 void copy(const nmpi_array *to, const void *from, const int64_t *from_stride);
 /* True if no two indices of the view reach the same memory (sufficient; exact for slices). */
 bool array_is_injective(const nmpi_array *a);
+/* False if the two have no memory in common; true where their elements lie between each other's, too. */
+bool array_overlap(const nmpi_array *a, const nmpi_array *b);
 
 /* ---- messages: what MPI is given for an array -------------------------------------------------- */
 
@@ -392,6 +394,36 @@ SHORT_PATH int message_recv(message *m, nmpi_array *a, const char *argument, boo
   return NMPI_SUCCESS;
 }
 
+int message_send_view_to(message *m, const nmpi_array *a, const char *argument, scratch *packed,
+                         const nmpi_comm *comm, int dest);
+int message_recv_view_from(message *m, nmpi_array *a, const char *argument, scratch *packed,
+                           const nmpi_comm *comm, int source);
+
+/* The same for one message to or from another process, which may describe a view by a datatype, not packed. */
+SHORT_PATH int message_send_to(message *m, const nmpi_array *a, const char *argument,
+                               scratch *packed, const nmpi_comm *comm, int dest) {
+  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE))) {
+    message view;
+    int code = message_send_view_to(&view, a, argument, packed, comm, dest);
+    *m = view;
+    return code;
+  }
+  message_describe(m, a, argument, a->p.any);
+  return NMPI_SUCCESS;
+}
+
+SHORT_PATH int message_recv_from(message *m, nmpi_array *a, const char *argument, scratch *packed,
+                                 const nmpi_comm *comm, int source) {
+  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE | NMPI_READONLY))) {
+    message view;
+    int code = message_recv_view_from(&view, a, argument, packed, comm, source);
+    *m = view;
+    return code;
+  }
+  message_describe(m, a, argument, a->p.any);
+  return NMPI_SUCCESS;
+}
+
 /* The side of a collective that this rank has not. */
 SHORT_PATH void message_none(message *m) {
   m->data = NULL;
@@ -441,6 +473,26 @@ SHORT_PATH int message_disjoint(const message *send, const message *recv) {
   if (!message_overlap(send, recv)) return NMPI_SUCCESS;
   return fail("recvdata", "expected memory of its own, but it overlaps 'senddata'");
 }
+
+SHORT_PATH bool message_is_by_datatype(const message *m) {
+  return !m->packed && !m->large && m->type != m->unit;
+}
+
+int message_part_views(message *send, const nmpi_array *senddata, message *recv,
+                       nmpi_array *recvdata);
+
+/* The two of a sendrecv: packs where a datatype would let MPI read and write the same memory. Fails where whole arrays
+ * do. */
+SHORT_PATH int message_part(message *send, const nmpi_array *senddata, message *recv,
+                            nmpi_array *recvdata) {
+  if (RARELY(message_is_by_datatype(send) || message_is_by_datatype(recv))) {
+    return message_part_views(send, senddata, recv, recvdata);
+  }
+  return message_disjoint(send, recv);
+}
+
+/* Before MPI is finalised: frees the datatypes that describe views. */
+void datatype_finalize(void);
 
 void message_unpack_view(const nmpi_array *view, const void *packed, int64_t elements)
     __attribute__((noinline));

@@ -4,11 +4,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "internal.h"
 
-/* A thread's scratch above this many bytes is given back after every call. */
-enum { SCRATCH_KEPT = 16 << 20 };
+/* A thread's scratch above this many bytes is given back after every call, and then touched for the first time in the
+ * next one. From the size of a huge page on it asks for such pages, which makes that cheap. */
+enum { SCRATCH_KEPT = 64 << 20, HUGE_PAGE = 2 << 20 };
 
 int message_max_count = INT_MAX, short_max_count = INT_MAX;
 
@@ -61,10 +63,14 @@ void scratch_trim(scratch *s, size_t kept) {
 void *scratch_get(scratch *s, size_t bytes) {
   if (s->data != NULL && bytes <= s->bytes) return s->data;
   scratch_free(s);
-  if (posix_memalign(&s->data, NMPI_ALIGNMENT, bytes > 0 ? bytes : 1) != 0) {
+  size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : NMPI_ALIGNMENT;
+  if (posix_memalign(&s->data, alignment, bytes > 0 ? bytes : 1) != 0) {
     *s = (scratch){0};
     return NULL;
   }
+#ifdef MADV_HUGEPAGE
+  if (bytes >= HUGE_PAGE) madvise(s->data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
   s->bytes = bytes;
   return s->data;
 }

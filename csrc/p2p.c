@@ -67,7 +67,7 @@ SHORT_PATH int send_by(sender *mpi_send, bool buffered, const nmpi_array *data, 
   if (!buffered && dest != comm->rank && array_is_short(data, 0)) {
     return mpi_send(data->p.any, data->count, dtypes[data->type].unit, dest, tag, comm->handle);
   }
-  TRY(message_send(&m, data, "data", NULL));
+  TRY(message_send_to(&m, data, "data", NULL, comm, dest));
   TRY(request_alone(&m, comm, false));
   int code = buffered ? check_buffer(message_wire(&m), dest) : MPI_SUCCESS;
   if (code == MPI_SUCCESS) {
@@ -99,7 +99,7 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
   message m;
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   TRY(check_recv(&comm, source, tag));
-  TRY(message_recv(&m, data, "data", false, NULL));
+  TRY(message_recv_from(&m, data, "data", NULL, comm, source));
   TRY(request_alone(&m, comm, true));
   int code = MPI_Recv(m.data, m.count, m.type, source, tag, comm->handle, &found);
   code = message_receive_end(&m, code, &found, status);
@@ -155,9 +155,9 @@ int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, in
                   int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status) {
   message s, r;
   TRY(check_exchange(&comm, dest, source, sendtag, recvtag));
-  TRY(message_send(&s, senddata, "senddata", NULL));
-  TRY(message_recv(&r, recvdata, "recvdata", false, NULL));
-  TRY(message_disjoint(&s, &r));
+  TRY(message_send_to(&s, senddata, "senddata", NULL, comm, dest));
+  TRY(message_recv_from(&r, recvdata, "recvdata", NULL, comm, source));
+  TRY(message_part(&s, senddata, &r, recvdata));
   return exchange(&s, dest, &r, source, sendtag, recvtag, comm, status);
 }
 

@@ -5,7 +5,8 @@
 #include "internal.h"
 
 loops collapse(const nmpi_array *a, const int64_t *to, const int64_t *from) {
-  loops l = {0};
+  loops l;
+  l.depth = 0;
   for (int d = 0; d < a->ndim; d++) {
     int64_t extent = a->extent[d];
     if (extent == 1) continue;
@@ -20,56 +21,231 @@ loops collapse(const nmpi_array *a, const int64_t *to, const int64_t *from) {
     l.from[outer] = from[d];
   }
   if (l.depth == 0) {
-    l = (loops){.depth = 1, .extent = {1}, .to = {1}, .from = {1}};
+    l.depth = 1;
+    l.extent[0] = l.to[0] = l.from[0] = 1;
   }
   return l;
 }
 
-/* One run of n elements. memcpy of a constant size is a single move that asks for no alignment. */
-static void copy_run(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n,
-                     int size) {
-  if (to_step == size && from_step == size) {
-    memcpy(to, from, (size_t)(n * size));
-    return;
+/* ---- kernels: two nested loops over blocks ---- */
+
+/* A loop: so many rounds, and the bytes from one to the next. */
+typedef struct loop {
+  int64_t n;
+  int64_t to;
+  int64_t from;
+} loop;
+
+/* The kernels are inlined where `size` is a constant, and where a step is one: memcpy is a single move then, which asks
+ * for no alignment, and the loops are unrolled and vectorised. */
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void copy_row(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n,
+                     int64_t size) {
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    memcpy(to, from, (size_t)size);
+    memcpy(to + to_step, from + from_step, (size_t)size);
+    memcpy(to + 2 * to_step, from + 2 * from_step, (size_t)size);
+    memcpy(to + 3 * to_step, from + 3 * from_step, (size_t)size);
+    to += 4 * to_step;
+    from += 4 * from_step;
   }
-  switch (size) {
-    case 1:
-      for (int64_t i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
-      break;
-    case 2:
-      for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 2);
-      break;
-    case 4:
-      for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 4);
-      break;
-    case 8:
-      for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 8);
-      break;
-    case 16:
-      for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 16);
-      break;
-    default:
-      for (int64_t i = 0; i < n; i++) {
-        memcpy(to + i * to_step, from + i * from_step, (size_t)size);
-      }
+  for (; i < n; i++) {
+    memcpy(to, from, (size_t)size);
+    to += to_step;
+    from += from_step;
   }
 }
 
-static void copy_loops(char *to, const char *from, const loops *l, int64_t limit, int64_t size) {
-  int inner = l->depth - 1;
-  int64_t index[NMPI_MAX_NDIM] = {0};
-  while (limit > 0) {
-    int64_t n = l->extent[inner] < limit ? l->extent[inner] : limit;
-    copy_run(to, l->to[inner] * size, from, l->from[inner] * size, n, (int)size);
-    limit -= n;
-    for (int d = inner - 1; d >= 0; d--) {
-      to += l->to[d] * size;
-      from += l->from[d] * size;
-      if (++index[d] < l->extent[d]) break;
-      to -= l->to[d] * size * l->extent[d];
-      from -= l->from[d] * size * l->extent[d];
-      index[d] = 0;
+INLINE void copy_rows(char *to, const char *from, loop outer, loop inner, int64_t size) {
+  for (int64_t i = 0; i < outer.n; i++) {
+    if (inner.to == size) {
+      copy_row(to, size, from, inner.from, inner.n, size);
+    } else if (inner.from == size) {
+      copy_row(to, inner.to, from, size, inner.n, size);
+    } else {
+      copy_row(to, inner.to, from, inner.from, inner.n, size);
     }
+    to += outer.to;
+    from += outer.from;
+  }
+}
+
+/* A block of `size` bytes, where twice `move` are more than it takes and `move` are not. */
+INLINE void copy_ends(char *to, const char *from, int64_t size, int64_t move) {
+  char head[64], tail[64];
+  memcpy(head, from, (size_t)move);
+  memcpy(tail, from + size - move, (size_t)move);
+  memcpy(to, head, (size_t)move);
+  memcpy(to + size - move, tail, (size_t)move);
+}
+
+INLINE void copy_blocks(char *to, const char *from, loop outer, loop inner, int64_t size,
+                        int64_t move) {
+  for (int64_t i = 0; i < outer.n; i++) {
+    for (int64_t j = 0; j < inner.n; j++) {
+      if (move > 0) {
+        copy_ends(to + j * inner.to, from + j * inner.from, size, move);
+      } else {
+        memcpy(to + j * inner.to, from + j * inner.from, (size_t)size);
+      }
+    }
+    to += outer.to;
+    from += outer.from;
+  }
+}
+
+static void copy_2d(char *to, const char *from, loop outer, loop inner, int64_t size) {
+  switch (size) {
+    case 1: copy_rows(to, from, outer, inner, 1); return;
+    case 2: copy_rows(to, from, outer, inner, 2); return;
+    case 4: copy_rows(to, from, outer, inner, 4); return;
+    case 8: copy_rows(to, from, outer, inner, 8); return;
+    case 16: copy_rows(to, from, outer, inner, 16); return;
+    default: break;
+  }
+  if (size > 128) {
+    copy_blocks(to, from, outer, inner, size, 0);
+  } else if (size > 64) {
+    copy_blocks(to, from, outer, inner, size, 64);
+  } else if (size > 32) {
+    copy_blocks(to, from, outer, inner, size, 32);
+  } else if (size > 16) {
+    copy_blocks(to, from, outer, inner, size, 16);
+  } else if (size > 8) {
+    copy_blocks(to, from, outer, inner, size, 8);
+  } else if (size > 4) {
+    copy_blocks(to, from, outer, inner, size, 4);
+  } else {
+    copy_blocks(to, from, outer, inner, size, 2);
+  }
+}
+
+/* ---- transposes ---- */
+
+/* A tile of `edge` times `edge` elements: in both layouts it lies on few lines, each of which is used as a whole. */
+INLINE void copy_tile(char *to, const char *from, loop outer, loop inner, int64_t size, int edge) {
+  for (int i = 0; i < edge; i++) {
+    for (int j = 0; j < edge; j++) {
+      memcpy(to + i * outer.to + j * size, from + i * size + j * inner.from, (size_t)size);
+    }
+  }
+}
+
+INLINE void copy_tiles(char *to, const char *from, loop outer, loop inner, int64_t size, int edge) {
+  int64_t rows = outer.n / edge * edge, columns = inner.n / edge * edge;
+  for (int64_t i = 0; i < rows; i += edge) {
+    for (int64_t j = 0; j < columns; j += edge) {
+      copy_tile(to + i * outer.to + j * size, from + i * size + j * inner.from, outer, inner, size,
+                edge);
+    }
+  }
+  /* What is left of each row, and the rows that are left. */
+  loop right = {inner.n - columns, inner.to, inner.from};
+  loop top = {rows, outer.to, outer.from};
+  loop bottom = {outer.n - rows, outer.to, outer.from};
+  copy_rows(to + columns * size, from + columns * inner.from, right, top, size);
+  copy_rows(to + rows * outer.to, from + rows * size, bottom, inner, size);
+}
+
+/* The inner loop is the one of small steps in `to`, the outer one in `from`. */
+static void transpose_2d(char *to, const char *from, loop outer, loop inner, int64_t size) {
+  switch (inner.to == size && outer.from == size ? size : 0) {
+    case 1: copy_tiles(to, from, outer, inner, 1, 16); return;
+    case 2: copy_tiles(to, from, outer, inner, 2, 8); return;
+    case 4: copy_tiles(to, from, outer, inner, 4, 8); return;
+    case 8: copy_tiles(to, from, outer, inner, 8, 8); return;
+    case 16: copy_tiles(to, from, outer, inner, 16, 4); return;
+    default: copy_2d(to, from, outer, inner, size);
+  }
+}
+
+/* ---- any number of loops ---- */
+
+static int64_t magnitude(int64_t n) {
+  return n < 0 ? -n : n;
+}
+
+/* Orders loops by their steps in `to`, the smallest innermost, and makes one of those that have come to follow each
+ * other in both layouts; returns how many are left. */
+static int order(loop *l, int depth) {
+  for (int d = 1; d < depth; d++) {
+    loop moved = l[d];
+    int at = d;
+    for (; at > 0 && magnitude(l[at - 1].to) < magnitude(moved.to); at--) l[at] = l[at - 1];
+    l[at] = moved;
+  }
+  int outer = 0;
+  for (int d = 1; d < depth; d++) {
+    if (l[outer].to == l[d].to * l[d].n && l[outer].from == l[d].from * l[d].n) {
+      l[outer] = (loop){l[outer].n * l[d].n, l[d].to, l[d].from};
+    } else {
+      l[++outer] = l[d];
+    }
+  }
+  return outer + 1;
+}
+
+/* Makes the loop of the smallest step in `from` the second innermost; false where that is the innermost. */
+static bool is_transposed(loop *l, int depth) {
+  int smallest = depth - 1;
+  for (int d = depth - 2; d >= 0; d--) {
+    if (magnitude(l[d].from) < magnitude(l[smallest].from)) smallest = d;
+  }
+  if (smallest == depth - 1) return false;
+  loop moved = l[smallest];
+  for (int d = smallest; d < depth - 2; d++) l[d] = l[d + 1];
+  l[depth - 2] = moved;
+  return true;
+}
+
+typedef void kernel(char *to, const char *from, loop outer, loop inner, int64_t size);
+
+/* All loops around the two that a kernel takes. */
+static void copy_nest(kernel *copy_kernel, char *to, const char *from, const loop *l, int depth,
+                      int64_t size) {
+  if (depth == 2) {
+    copy_kernel(to, from, l[0], l[1], size);
+    return;
+  }
+  for (int64_t i = 0; i < l->n; i++) {
+    copy_nest(copy_kernel, to + i * l->to, from + i * l->from, l + 1, depth - 1, size);
+  }
+}
+
+static const loop once = {1, 0, 0};
+
+/* All rounds of the loops, in any order. */
+static void copy_all(char *to, const char *from, loop *l, int depth, int64_t size) {
+  if (depth > 1) depth = order(l, depth);
+  if (l[depth - 1].to == size && l[depth - 1].from == size) size *= l[--depth].n;
+  if (depth == 0) {
+    memcpy(to, from, (size_t)size);
+  } else if (depth == 1) {
+    copy_2d(to, from, once, l[0], size);
+  } else {
+    copy_nest(is_transposed(l, depth) ? transpose_2d : copy_2d, to, from, l, depth, size);
+  }
+}
+
+/* The first `limit` elements in the order of the loops: whole rounds of the outermost, then of the next one for what is
+ * left. */
+static void copy_loops(char *to, const char *from, const loops *l, int64_t limit, int64_t size) {
+  int64_t inside = 1;
+  for (int d = 1; d < l->depth; d++) inside *= l->extent[d];
+  for (int first = 0; limit > 0; first++) {
+    loop part[NMPI_MAX_NDIM] = {{0}};
+    for (int d = first; d < l->depth; d++) {
+      part[d - first] = (loop){l->extent[d], l->to[d] * size, l->from[d] * size};
+    }
+    int64_t rounds = limit / inside;
+    part[0].n = rounds;
+    if (rounds > 0) copy_all(to, from, part, l->depth - first, size);
+    to += rounds * l->to[first] * size;
+    from += rounds * l->from[first] * size;
+    limit -= rounds * inside;
+    if (limit > 0) inside /= l->extent[first + 1];
   }
 }
 
@@ -86,17 +262,25 @@ static int64_t least(int64_t a, int64_t b) {
 }
 
 void pack(void *packed, const nmpi_array *view, int64_t limit) {
-  int64_t stride[NMPI_MAX_NDIM];
+  int64_t stride[NMPI_MAX_NDIM], size = view->itemsize, n = least(limit, view->length);
+  if (view->ndim == 1) {
+    copy_2d(packed, view->p.any, once, (loop){n, size, view->stride[0] * size}, size);
+    return;
+  }
   packed_strides(view, stride);
   loops l = collapse(view, stride, view->stride);
-  copy_loops(packed, view->p.any, &l, least(limit, view->length), view->itemsize);
+  copy_loops(packed, view->p.any, &l, n, size);
 }
 
 void unpack(const nmpi_array *view, const void *packed, int64_t limit) {
-  int64_t stride[NMPI_MAX_NDIM];
+  int64_t stride[NMPI_MAX_NDIM], size = view->itemsize, n = least(limit, view->length);
+  if (view->ndim == 1) {
+    copy_2d(view->p.any, packed, once, (loop){n, view->stride[0] * size, size}, size);
+    return;
+  }
   packed_strides(view, stride);
   loops l = collapse(view, view->stride, stride);
-  copy_loops(view->p.any, packed, &l, least(limit, view->length), view->itemsize);
+  copy_loops(view->p.any, packed, &l, n, size);
 }
 
 void copy(const nmpi_array *to, const void *from, const int64_t *from_stride) {

@@ -451,7 +451,8 @@ SHORT_PATH int isend_by(isender *mpi_isend, enum sending sending, const char *ro
   r->alone = comm->size == 1;
   r->persistent = sending == PERSISTENT;
   message *m = &r->message;
-  int code = message_send(m, data, "data", &r->packed);
+  int code = sending == PERSISTENT ? message_send(m, data, "data", &r->packed)
+                                   : message_send_to(m, data, "data", &r->packed, comm, dest);
   if (code == NMPI_SUCCESS && sending == BUFFERED) code = check_buffer(message_wire(m), dest);
   if (code == NMPI_SUCCESS && sending != PERSISTENT) code = request_alone(m, comm, false);
   if (code == NMPI_SUCCESS) {
@@ -498,7 +499,8 @@ SHORT_PATH int irecv_by(ireceiver *mpi_irecv, bool persistent, const char *routi
   r->alone = comm->size == 1;
   r->persistent = persistent;
   message *m = &r->message;
-  int code = message_recv(m, data, "data", false, &r->packed);
+  int code = persistent ? message_recv(m, data, "data", false, &r->packed)
+                        : message_recv_from(m, data, "data", &r->packed, comm, source);
   if (code == NMPI_SUCCESS && persistent && r->alone) message_from_self(m);
   if (code == NMPI_SUCCESS && !persistent) code = request_alone(m, comm, true);
   if (code == NMPI_SUCCESS) {
