@@ -3,6 +3,8 @@
 -- committed derived datatypes; in C with loops that pack and unpack; and in C the same bytes from contiguous memory to
 -- contiguous memory. Each row has the seconds of all four, and the ratios of nmpi to the others.
 
+package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
+
 local ffi = require "ffi"
 local mpi = require "nmpi"
 local harness = require "harness"
