@@ -12,10 +12,11 @@
 
 #include "internal.h"
 
-/* A message costs the same wherever its memory lies: between two ranks, small pages or huge ones, aligned or not, malloc,
- * calloc or LuaJIT's own were alike within the noise from 64 KiB to 64 MiB. What differs is the first touch of new memory,
- * which huge pages make up to nine times cheaper. So from this size on storage is placed on their boundaries and asks for
- * them. glibc would get it from the kernel each time as well; here it is known to be zero. */
+/* From this size on storage lies on huge pages. Nothing else about its place matters to a message between two ranks:
+ * malloc, calloc, LuaJIT's own memory and aligned small pages are alike. On huge pages MPICH takes a quarter less time
+ * from 1 MiB on, and Open MPI up to a fifth less (docs/performance.md), so that what malloc happens to give makes the
+ * difference between two runs of a program. The first touch of new memory is several times cheaper, too. The kernel's
+ * pages are known to be zero. */
 enum { HUGE_PAGE = 2 << 20 };
 
 /* No system has larger pages than this for what asks for nothing. */

@@ -7,7 +7,7 @@
 #include "internal.h"
 
 /* So many bytes in a row, and in all, let MPI gain by copying straight between the view and what it sends through: that
- * saves a copy. Shorter runs cost it more than the copy, up to 30 times the time of packing, and with MPICH packing is
+ * saves a copy. Shorter runs cost it more than the copy, some many times the time of packing, and with MPICH packing is
  * ahead again where the message is longer. */
 static const int64_t
 #ifdef OPEN_MPI

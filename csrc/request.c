@@ -208,7 +208,8 @@ LONG_PATH int fail_to_find(double number, bool whole, const char *argument) {
       return fail(argument, "expected a request of this thread, got one of another thread");
     }
   }
-  return fail(argument, "expected a %s, got %.17g, which is none", argument, number);
+  return fail(argument, "expected a %s, got %.17g, which is none",
+              strcmp(argument, "message") == 0 ? "message" : "request", number);
 }
 
 /* Finds the request of a number; NULL for one that is null or has completed. */
@@ -422,6 +423,7 @@ SHORT_PATH int posted(operation *r, int code, const nmpi_array *data, const char
   r->foreign = data->owner == NULL;
   mine->foreign += r->foreign;
   if (r->message.packed) r->view = *data;
+  r->message.argument = NULL; /* what completes it has no such argument */
   r->routine = routine;
   r->peer = peer;
   r->tag = tag;
@@ -632,7 +634,13 @@ static int check_requests(const nmpi_array *requests) {
   if ((requests->type != NMPI_INT64 && requests->type != NMPI_UINT64) ||
       !nmpi_array_is_contiguous(requests, 0) || (requests->flags & NMPI_READONLY) ||
       requests->length > INT_MAX) {
-    return fail("requests", "expected a list of requests, or what mpi.requests(n) makes");
+    const char *kind = requests->flags & NMPI_READONLY         ? "a read-only array"
+                       : nmpi_array_is_contiguous(requests, 0) ? "an array"
+                                                               : "a strided array";
+    const char *dtype = nmpi_dtype_name(requests->type);
+    return fail("requests",
+                "expected a list of requests, or what mpi.requests(n) makes, got %s of %s", kind,
+                dtype != NULL ? dtype : "nothing: it has been freed");
   }
   return NMPI_SUCCESS;
 }
@@ -992,8 +1000,9 @@ int nmpi_imrecv(nmpi_array *data, double matched, double *request) {
   int peer = from->peer, tag = from->tag;
   MPI_Comm comm = from->comm;
   r->receive = true;
-  r->own = from->own;
-  r->alone = from->alone;
+  /* Its message has been found, so that no other one will meet it. */
+  r->own = MPI_UNDEFINED;
+  r->alone = false;
   r->persistent = false;
   message *m = &r->message;
   int code = matched_build(m, from, data, &r->packed);

@@ -1188,11 +1188,16 @@ describe("what is no request", function()
   end)
 
   it("is refused in a list with a hole", function()
-    local list = { live, 0, 0, 0, 0, live }
-    list[3] = nil
-    for _, routine in ipairs { "waitany", "testall", "testsome", "testany" } do
-      -- The length of such a list is either end of a hole.
-      if #list > 3 then fails(function() mpi[routine](list) end) end
+    -- The length of such a list is either end of the hole: a request is refused in it, or found behind it.
+    local function holed()
+      local list = { live, live, live }
+      list[2] = nil
+      return list
+    end
+    local behind = { [1] = mpi.REQUEST_NULL, [3] = live }
+    for _, routine in ipairs { "waitall", "waitany", "waitsome", "testall", "testsome", "testany", "startall" } do
+      fails(function() mpi[routine](holed()) end)
+      fails(function() mpi[routine](behind) end)
     end
     local grown = setmetatable({ 0, 0 }, { __index = function(_, k) return k == 3 and live or nil end })
     assert.equal(SUCCESS, mpi.waitall(grown))

@@ -16,7 +16,7 @@ local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 local C = lib.core
 
-local tonumber, type = tonumber, type
+local pairs, rawget, tonumber, tostring, type = pairs, rawget, tonumber, tostring, type
 local int, optional_int, number_of = check.int, check.optional_int, check.request
 local communicator, status, status_info = check.comm, check.status, check.info
 local send_buffer, recv_buffer, memory_of = buffer.send, buffer.recv, buffer.memory_of
@@ -286,11 +286,26 @@ local function write_back_short(requests, n)
   if n >= 8 then requests[8] = tonumber(list[7]) end
 end
 
-local function fill_list(requests, where)
-  local n = #requests
-  if type(rawget(requests, 0)) ~= "nil" then -- it would never be waited for
+-- What lies outside of a list would never be waited for. A hole of one is found here, and any while debugging.
+local function check_list(requests, n, where)
+  if type(rawget(requests, 0)) ~= "nil" then
     check.raise(where, "argument 'requests': expected a list whose first index is 1, got one with an element at 0")
   end
+  local beyond = type(rawget(requests, n + 2)) ~= "nil" and n + 2 or nil
+  if debugging then
+    for key in pairs(requests) do
+      if type(key) == "number" and key > n then beyond = key end
+    end
+  end
+  if beyond then
+    check.raise(where, ("argument 'requests': expected a list without holes, got one with nothing at %d but a request "
+      .. "at %s"):format(n + 1, tostring(beyond)))
+  end
+end
+
+local function fill_list(requests, where)
+  local n = #requests
+  check_list(requests, n, where)
   if n > list_room then
     list_room = 2 * n
     list = requests_ct(list_room)
