@@ -407,9 +407,9 @@ function sections.storage(context)
   local text = { [[
 ## Where arrays lie in memory
 
-A ping-pong on memory from several sources, in turn: by C's allocators, by `mmap` with and without huge pages, nmpi's and
-LuaJIT's, the last also with the loop in C; the ratio is to C's `malloc`. Where it matters at all, it is the huge pages:
-nmpi's arrays lie on them from 2 MiB on, and those that C gets only by chance. "making" is to allocate, write and free.
+A ping-pong on memory from several sources, in turn: C's allocators, aligned small pages, huge ones, nmpi's arrays and
+LuaJIT's own, the last also with the loop in C; the ratio is to C's `malloc`. Where it matters at all, it is the huge
+pages: nmpi's arrays lie on them from 2 MiB on, others by chance. "making" is to allocate, write and free.
 ]] }
   for _, abi in ipairs(context.abis) do
     local lines = {}
