@@ -5,10 +5,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __GLIBC__
+#include <sys/mman.h>
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+#define GLIBC_COUNTS_THREADS
 #include <sys/single_threaded.h>
 #endif
-#include <sys/mman.h>
 
 #include "internal.h"
 
@@ -99,7 +100,7 @@ static nmpi_owner *owner_create(size_t bytes, bool zero) {
 
 /* Whether no other thread can have a reference: glibc knows before the second thread begins. */
 static bool single_threaded(void) {
-#ifdef __GLIBC__
+#ifdef GLIBC_COUNTS_THREADS
   return __libc_single_threaded;
 #else
   return false;

@@ -49,7 +49,7 @@ static bool finalized;
 static pthread_mutex_t caches_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t cache_once = PTHREAD_ONCE_INIT;
 static pthread_key_t cache_key;
-static _Thread_local cache *mine;
+static THREAD_LOCAL cache *mine;
 
 static void cache_clear(cache *c) {
   for (int i = 0; i < CACHED; i++) {
@@ -123,7 +123,7 @@ static int type_create(const layout *l, MPI_Datatype *type) {
   return code == MPI_SUCCESS ? MPI_Type_commit(type) : code;
 }
 
-/* The type of a layout, which stays valid until this thread asks for another one; false where it cannot be made. MPI
+/* The type of a layout, which stays valid while this thread asks for fewer than CACHED others; false where it cannot be made. MPI
  * keeps one that is freed for as long as a pending operation needs it. */
 static bool type_find(const layout *l, MPI_Datatype *type) {
   cache *c = cache_mine();

@@ -138,9 +138,9 @@ typedef struct nmpi_array {
   NMPI_CONST int32_t itemsize;  /* bytes */
   NMPI_CONST int32_t flags;
   NMPI_CONST int32_t ctype; /* NMPI_STRUCT: the FFI's id of the element's C type; else 0 */
-  NMPI_CONST int32_t
-      count; /* for MPI: the elements (bytes of structs) that lie without gaps in row-major order; 0
-                               where they do not, where an int cannot count them, and where there are none */
+  /* For MPI: the elements (bytes of structs) where they lie without gaps in row-major order; else 0, as where an int
+   * cannot count them and where there are none. */
+  NMPI_CONST int32_t count;
 } nmpi_array;
 
 /* Sets one extent or stride of an array that is being made (before create, wrap or reshape). The

@@ -72,7 +72,7 @@ INLINE void copy_rows(char *to, const char *from, loop outer, loop inner, int64_
   }
 }
 
-/* A block of `size` bytes, where twice `move` are more than it takes and `move` are not. */
+/* A block of `size` bytes, which is more than `move` and at most twice that. */
 INLINE void copy_ends(char *to, const char *from, int64_t size, int64_t move) {
   char head[64], tail[64];
   memcpy(head, from, (size_t)move);

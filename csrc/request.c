@@ -45,7 +45,7 @@ typedef struct operation {
   bool persistent;
   bool foreign;    /* Lua anchors the memory */
   bool cancelling; /* MPI_Cancel has been called */
-  bool listed;     /* in the list of the current call */
+  bool listed;     /* in what startall has seen of its array */
   bool local;      /* a message to oneself may meet it */
   bool watched;    /* it may be cut by the send that is going on */
   bool cut;        /* it has been, and MPI will not say so */

@@ -190,7 +190,8 @@ function sections.strided(context)
 ## Strided views
 
 Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
-unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two.
+unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. C's buffers
+come from `malloc`, nmpi's lie on huge pages from 2 MiB on.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -343,8 +344,8 @@ function sections.growth(context)
   local text = { [[
 ## Growth
 
-Requests: the time per request, nmpi and C in turn, with so many outstanding. "one of" has all but one wait for messages
-that do not come.
+Requests: the time per request, posting and sending included, nmpi and C in turn, with so many outstanding. "one of" has
+all but one wait for messages that do not come.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -408,8 +409,9 @@ function sections.storage(context)
 ## Where arrays lie in memory
 
 A ping-pong on memory from several sources, in turn: C's allocators, aligned small pages, huge ones, nmpi's arrays and
-LuaJIT's own, the last also with the loop in C; the ratio is to C's `malloc`. Where it matters at all, it is the huge
-pages: nmpi's arrays lie on them from 2 MiB on, others by chance. "making" is to allocate, write and free.
+LuaJIT's own, the last also with the loop in C; the ratio is to C's `malloc`. nmpi's arrays lie on huge pages from 2 MiB
+on, others by chance. "making" is to allocate, write and free, against C's `malloc` (`calloc` for zeros), which may keep
+its memory for the next time.
 ]] }
   for _, abi in ipairs(context.abis) do
     local lines = {}
@@ -417,7 +419,7 @@ pages: nmpi's arrays lie on them from 2 MiB on, others by chance. "making" is to
       lines[#lines + 1] = { row.case, bytes(row.bytes), seconds(row.nmpi), ratio(row.ratio) }
     end
     text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
-    text[#text + 1] = table_of({ "memory", "bytes", "time", "to malloc's" }, lines)
+    text[#text + 1] = table_of({ "memory", "bytes", "time", "to C's" }, lines)
   end
   return text
 end
@@ -492,9 +494,11 @@ function report.write(context)
   local page = {
     "# Performance\n",
     [[
-`tools/bench --with-peers` has measured all of this and written this page. Lua and C run in the same processes, in turn,
-so that what the machine does concerns both alike; what is quoted is a median of at least seven rounds, unless a section
-says otherwise. The times depend on the machine; the ratios less so. Under one that is busy with other things both vary.
+`tools/bench` has measured all of this and written this page; `--with-peers` installs what the columns of Python need.
+Lua and C run in the same processes, in turn, so that what the machine does concerns both alike; what is quoted is a
+median of at least seven rounds, unless a section says otherwise. The times depend on the machine; the ratios less so.
+On one that is busy with other things both vary. With Open MPI both sides run without its single-copy mechanism (CMA)
+and without RDMA to oneself, as the tests do.
 ]],
     table_of(header, context.goals),
     machine(context),

@@ -185,16 +185,14 @@ end
 
 -- ---- memory ----
 
-local PAGE = 4096
-
 -- What is resident, what the core holds and what LuaJIT holds, in bytes.
 local function memory()
   collectgarbage()
   collectgarbage()
-  local file = assert(io.open "/proc/self/statm")
-  local _, resident = file:read("*n", "*n")
+  local file = assert(io.open "/proc/self/status")
+  local resident = file:read("*a"):match "VmRSS:%s*(%d+) kB" * 1024
   file:close()
-  return resident * PAGE, mpi.info().memory, collectgarbage "count" * 1024
+  return resident, mpi.info().memory, collectgarbage "count" * 1024
 end
 
 -- Ten operations each time: a reduction, two posted and completed, views and arrays.
