@@ -33,10 +33,14 @@ function hot.watch(f, run, nested)
     end
   end
 
+  -- A finalizer that ran meanwhile would end the recording of a trace.
+  collectgarbage()
+  collectgarbage "stop"
   jit.flush()
   jit.attach(watch, "trace")
   local ok, message = pcall(run)
   jit.attach(watch)
+  collectgarbage "restart"
   return problems, looped, ok, message
 end
 
