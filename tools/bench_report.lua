@@ -31,13 +31,16 @@ local function bytes(x)
   return x .. " B"
 end
 
-local function median(list)
+--- The median of a list of numbers; nil if there is none.
+function report.median(list)
   if #list == 0 then return nil end
   local sorted = { unpack(list) }
   table.sort(sorted)
   local middle = (#sorted + 1) / 2
   return (sorted[math.floor(middle)] + sorted[math.ceil(middle)]) / 2
 end
+
+local median = report.median
 
 -- ---- rows ----
 
@@ -75,6 +78,16 @@ local sections = {}
 
 local function share(good, all)
   return ("%d of %d"):format(good, all)
+end
+
+-- How many of the rows meet an aim, and the median of the ratios of all.
+local function share_and_median(rows, met)
+  local good, ratios = 0, {}
+  for i, row in ipairs(rows) do
+    if met(row) then good = good + 1 end
+    ratios[i] = row.ratio
+  end
+  return ("%s, median %s"):format(share(good, #rows), ratio(median(ratios)))
 end
 
 local function by_mpi(context, f)
@@ -122,12 +135,7 @@ on one rank, as far as they have the routine.
     text[#text + 1] = table_of({ "case", "C", "nmpi", "nmpi / C", "interpreted", "mpi4py", "numba-mpi" }, lines)
   end
   goal(context, "a compiled call", "≤ 1.05 × C, or ≤ 5 ns more where C takes under 50 ns", function(abi)
-    local good, ratios, all = 0, {}, find(context.rows, { bench = "calls", mpi = abi })
-    for _, row in ipairs(all) do
-      if met(row) then good = good + 1 end
-      ratios[#ratios + 1] = row.ratio
-    end
-    return ("%s, median %s"):format(share(good, #all), ratio(median(ratios)))
+    return share_and_median(find(context.rows, { bench = "calls", mpi = abi }), met)
   end)
   return text
 end
@@ -175,12 +183,9 @@ set xlabel "bytes"
 set ylabel "µs, one way"
 set key top left]], curves)
   goal(context, "a message or collective, every size", "within 3 % of C", function(abi)
-    local good, ratios, all = 0, {}, find(context.rows, { bench = "transfer", mpi = abi })
-    for _, row in ipairs(all) do
-      if row.ratio <= 1.03 then good = good + 1 end
-      ratios[#ratios + 1] = row.ratio
-    end
-    return ("%s, median %s"):format(share(good, #all), ratio(median(ratios)))
+    return share_and_median(find(context.rows, { bench = "transfer", mpi = abi }), function(row)
+      return row.ratio <= 1.03
+    end)
   end)
   return text
 end
