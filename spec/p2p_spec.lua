@@ -31,11 +31,10 @@ local function send_and_recv(sent, got, tag)
   return status, sent_status
 end
 
--- Each sends an array, to the right or to itself, and receives one from rank `from`. The `dtypes` take turns in large
--- messages.
+-- Each sends an array, to the right or to itself, and receives one from rank `from`.
 local routes = {
   {
-    name = "sendrecv around the ring", from = left, dtypes = { "double", "int16" },
+    name = "sendrecv around the ring", from = left,
     call = function(sent, got, tag) return mpi.sendrecv(sent, right, got, left, tag, tag, nil, info) end,
   },
   {
@@ -46,7 +45,7 @@ local routes = {
     name = "sendrecv on COMM_SELF", from = rank, source = 0,
     call = function(sent, got, tag) return mpi.sendrecv(sent, 0, got, 0, tag, tag, SELF, info) end,
   },
-  { name = "send and recv around the ring", from = previous, dtypes = { "int16", "double" }, call = send_and_recv },
+  { name = "send and recv around the ring", from = previous, call = send_and_recv },
 }
 
 -- Notes each value that is not what it should be.
@@ -61,15 +60,14 @@ end
 
 -- Sends `length` elements from one layout into another that has room for `room`.
 local function transfer(problems, route, dtype, from, to, length, room, tag)
-  local sent = data.new(from, length, dtype, data.seed(rank))
+  local sent = data.holding(from, data.pattern(length, dtype, data.seed(rank)))
   local got, memory = data.guards(to, room, dtype)
   local status, sent_status = route.call(sent, got, tag or TAG)
 
   local arrives = route.from ~= NULL
-  local expected_memory = select(2, data.guards(to, room, dtype))
-  if arrives then
-    expected_memory = select(2, data.new(to, room, dtype, data.seed(route.from), length))
-  end
+  local expected = data.guards("C", room, dtype)
+  if arrives then expected:slice({ 0, length }):assign(data.pattern(length, dtype, data.seed(route.from))) end
+  local expected_memory = select(2, data.holding(to, expected))
   note(problems, ("%s, %d of %s, %s to %s of %d"):format(route.name, length, dtype, from, to, room), {
     status = { status, SUCCESS },
     ["status of send"] = { sent_status or SUCCESS, SUCCESS },
@@ -99,7 +97,9 @@ for _, route in ipairs(routes) do
       for i, dtype in ipairs(data.dtypes) do
         for _, n in ipairs { 0, 1 } do
           local layouts = data.layouts_of(n)
-          transfer(problems, route, dtype, data.at(layouts, i), data.at(layouts, i + math.floor(i / 9)), n, n)
+          for j, from in ipairs(layouts) do
+            transfer(problems, route, dtype, from, data.at(layouts, i + j), n, n)
+          end
         end
       end
       judge(problems)
@@ -113,12 +113,11 @@ for _, route in ipairs(routes) do
       judge(problems)
     end)
 
-    it("carries large messages in every layout", function()
+    it("carries large messages of every dtype in every layout", function()
       local problems = {}
-      for i, from in ipairs(data.layouts) do
-        if route.dtypes or i < 3 then
-          local dtype = data.at(route.dtypes or { "double" }, i)
-          transfer(problems, route, dtype, from, data.at(data.layouts, i), 200000, 200000)
+      for i, dtype in ipairs(data.dtypes) do
+        for j, from in ipairs(data.large_layouts(i)) do
+          transfer(problems, route, dtype, from, data.at(data.large_layouts(i), i + j), 200000, 200000)
         end
       end
       judge(problems)

@@ -162,28 +162,18 @@ end
 -- ---- elements ----
 
 local LONGEST, SPARE = 1000, 64
-local flats = {}
+local flats, long_flats = {}, {}
 
--- Elements of a rank, contiguous; longer ones repeat the first in a period that no extent divides.
+-- Elements of a rank, contiguous; long ones repeat, and are kept while the next are of the same dtype.
 local function flat(dtype, n, of)
-  local length = n <= LONGEST and LONGEST + SPARE or n + SPARE
-  local key = ("%s %d %d"):format(dtype, length, of)
-  if flats[key] then return flats[key] end
-  local array = mpi.zeros(length, dtype)
+  local key = ("%s %d"):format(dtype, of)
   if n <= LONGEST then
-    data.fill(array, data.seed(of))
-    flats[key] = array
-    return array
+    flats[key] = flats[key] or data.fill(mpi.zeros(LONGEST + SPARE, dtype), data.seed(of))
+    return flats[key]
   end
-  local period = 1009
-  data.fill(array:slice { 0, period }, data.seed(of))
-  local done = period
-  while done < length do
-    local more = math.min(done, length - done)
-    array:slice({ done, done + more }):assign(array:slice { 0, more })
-    done = done + more
-  end
-  return array
+  if long_flats.dtype ~= dtype or long_flats.n ~= n then long_flats = { dtype = dtype, n = n } end
+  long_flats[key] = long_flats[key] or data.pattern(n + SPARE, dtype, data.seed(of))
+  return long_flats[key]
 end
 
 -- Sets a view to n elements of a rank, from position `shift` on.
@@ -216,7 +206,7 @@ local modes = {
   { name = "rsend", recv = mpi.irecv, send = mpi.rsend, blocking = true, ready = true },
 }
 
-local BUFFER = 16 * 2 ^ 20
+local BUFFER = 40 * 2 ^ 20
 
 local function post_sends(problems, list, mode, batch)
   for _, m in ipairs(batch) do
@@ -323,6 +313,12 @@ local layouts = with(data.layouts, "block2")
 local small_layouts = with(layouts, "block8")
 local single_layouts = with(small_layouts, "scalar")
 
+-- Those that n elements can have; of large arrays some, by turns.
+local function layouts_of(n, position)
+  if n > 1000 then return data.large_layouts(position) end
+  return n == 1 and single_layouts or n < 1000 and small_layouts or layouts
+end
+
 for m, mode in ipairs(modes) do
   describe(mode.name, function()
     it("carries every dtype in every layout", function()
@@ -334,10 +330,7 @@ for m, mode in ipairs(modes) do
             cases[#cases + 1] = { dtype = dtype, from = from, to = data.at(list, i + j + m), length = n }
           end
         end
-        add(0, small_layouts)
-        add(1, single_layouts)
-        add(7, small_layouts)
-        add(1000, layouts)
+        for _, n in ipairs { 0, 1, 7, 1000 } do add(n, layouts_of(n)) end
         exchange(problems, mode, cases)
       end
       judge(problems)
@@ -355,17 +348,15 @@ for m, mode in ipairs(modes) do
       judge(problems)
     end)
 
-    it("carries large messages", function()
+    it("carries large messages of every dtype in every layout", function()
       local problems = {}
-      -- The modes share the dtypes, so that each goes in two of them.
       for i, dtype in ipairs(data.dtypes) do
-        if i % 5 == m % 5 then
-          exchange(problems, mode, {
-            { dtype = dtype, from = data.at(layouts, i + m), to = data.at(layouts, i), length = 200000 },
-            { dtype = dtype, from = "C", to = "C", length = 200000 },
-          })
-          collectgarbage()
+        local cases, list = {}, data.large_layouts(i + m)
+        for j, from in ipairs(list) do
+          cases[j] = { dtype = dtype, from = from, to = data.at(list, i + j + m), length = 200000 }
         end
+        exchange(problems, mode, cases)
+        collectgarbage()
       end
       judge(problems)
     end)
@@ -400,23 +391,18 @@ describe("sendrecv_replace", function()
   it("carries every dtype in every layout", function()
     local problems = {}
     for i, dtype in ipairs(data.dtypes) do
-      for _, n in ipairs { 0, 1, 7, 1000 } do
-        local layout = data.at(n > 7 and layouts or small_layouts, i + n)
-        local view, memory = data.guards(layout, n, dtype)
-        set(view, rank, i)
-        local status = mpi.sendrecv_replace(view, right, left, 5, 5, nil, info)
-        local label = ("%d of %s, %s"):format(n, dtype, layout)
-        note(problems, label .. " status", status, SUCCESS)
-        note(problems, label .. " count", info:count(), n)
-        note(problems, label .. " source", info.source, left)
-        expect_memory(problems, label, memory, layout, n, dtype, left, i)
+      for _, n in ipairs { 0, 1, 7, 1000, 200000 } do
+        for _, layout in ipairs(layouts_of(n, i)) do
+          local view, memory = data.guards(layout, n, dtype)
+          set(view, rank, i)
+          local status = mpi.sendrecv_replace(view, right, left, 5, 5, nil, info)
+          local label = ("%d of %s, %s"):format(n, dtype, layout)
+          note(problems, label .. " status", status, SUCCESS)
+          note(problems, label .. " count", info:count(), n)
+          note(problems, label .. " source", info.source, left)
+          expect_memory(problems, label, memory, layout, n, dtype, left, i)
+        end
       end
-    end
-    for i, layout in ipairs(layouts) do
-      local view, memory = data.guards(layout, 200000, "int16")
-      set(view, rank, i)
-      note(problems, "status", mpi.sendrecv_replace(view, right, left), SUCCESS)
-      expect_memory(problems, layout, memory, layout, 200000, "int16", left, i)
     end
     judge(problems)
   end)
@@ -458,23 +444,23 @@ describe("mrecv", function()
   it("receives every dtype in every layout, and mprobe tells the count", function()
     local problems = {}
     for i, dtype in ipairs(data.dtypes) do
-      for _, n in ipairs { 0, 1, 7, 1000 } do
-        local list = n > 7 and layouts or small_layouts
-        local to = data.at(list, i)
-        local sent = set(data.guards(data.at(list, i + n), n, dtype), rank, i)
-        local view, memory = data.guards(to, n, dtype)
-        local _, request = mpi.isend(sent, right, n)
-        local probe_status, message = mpi.mprobe(left, n, nil, info)
-        local probed = { info.source, info.tag, info:count(dtype) }
-        local status = mpi.mrecv(view, message, info)
-        mpi.wait(request)
-        local label = ("%d of %s, %s"):format(n, dtype, to)
-        note(problems, label .. " status of mprobe", probe_status, SUCCESS)
-        note(problems, label .. " probed", table.concat(probed, " "), ("%d %d %d"):format(left, n, n))
-        note(problems, label .. " status", status, SUCCESS)
-        note(problems, label .. " received", ("%d %d %d"):format(info.source, info.tag, info:count()),
-          ("%d %d %d"):format(left, n, n))
-        expect_memory(problems, label, memory, to, n, dtype, left, i)
+      for _, n in ipairs { 0, 1, 7, 1000, 200000 } do
+        local list, tag = layouts_of(n, i), n % 32767
+        for j, to in ipairs(list) do
+          local sent = set(data.guards(data.at(list, i + j), n, dtype), rank, i)
+          local view, memory = data.guards(to, n, dtype)
+          local _, request = mpi.isend(sent, right, tag)
+          local probe_status, message = mpi.mprobe(left, tag, nil, info)
+          local probed = { info.source, info.tag, info:count(dtype) }
+          local status = mpi.mrecv(view, message, info)
+          mpi.wait(request)
+          local label, expected = ("%d of %s, %s"):format(n, dtype, to), ("%d %d %d"):format(left, tag, n)
+          note(problems, label .. " status of mprobe", probe_status, SUCCESS)
+          note(problems, label .. " probed", table.concat(probed, " "), expected)
+          note(problems, label .. " status", status, SUCCESS)
+          note(problems, label .. " received", ("%d %d %d"):format(info.source, info.tag, info:count()), expected)
+          expect_memory(problems, label, memory, to, n, dtype, left, i)
+        end
       end
     end
     judge(problems)

@@ -140,13 +140,9 @@ local function run(problems, way, t)
   if status ~= SUCCESS then note("status " .. tostring(status)) end
 end
 
--- The i-th case of a way: its layouts, root and buffers come by turns, all ranks alike. Without `to` that is another
--- one too.
-local function case(way, i, dtype, n, from, to)
-  return {
-    dtype = dtype, n = n, more = 0, root = i % size, everywhere = i % 3 == 0,
-    from = from, to = to or data.at(layouts_of(way:find "^allgather" and 2 or n), i),
-  }
+-- The i-th case: its root and buffers come by turns, all ranks alike.
+local function case(i, dtype, n, from, to)
+  return { dtype = dtype, n = n, more = 0, root = i % size, everywhere = i % 3 == 0, from = from, to = to }
 end
 
 -- A whole of several ranks has no 0-d layout, whatever the size of the parts.
@@ -167,7 +163,20 @@ for w, way in ipairs(names) do
       local problems = {}
       for i, dtype in ipairs(data.dtypes) do
         for j, from in ipairs(layouts) do
-          run(problems, way, case(way, i + 2 * j + w, dtype, (i + j) % 4 == 0 and 1000 or 7, from))
+          for _, n in ipairs { 0, 7, 1000 } do
+            run(problems, way, case(i + j + w, dtype, n, from, data.at(layouts, i + j + w)))
+          end
+        end
+      end
+      judge(problems)
+    end)
+
+    it("carries single elements of every dtype in every layout", function()
+      local problems = {}
+      local list = layouts_of(1)
+      for i, dtype in ipairs(data.dtypes) do
+        for j, from in ipairs(list) do
+          run(problems, way, fit(case(i + j, dtype, 1, from, data.at(list, i + j + w))))
         end
       end
       judge(problems)
@@ -178,32 +187,19 @@ for w, way in ipairs(names) do
       for i, from in ipairs(layouts) do
         for j, to in ipairs(layouts) do
           if not in_place or (i + j) % 2 == 0 then
-            run(problems, way, case(way, i + j + w, data.at(data.dtypes, i * 9 + j), 24, from, to))
+            run(problems, way, case(i + j + w, data.at(data.dtypes, i * 9 + j), 24, from, to))
           end
         end
       end
       judge(problems)
     end)
 
-    it("carries single elements and none at all", function()
+    it("carries large arrays of every dtype in every layout", function()
       local problems = {}
       for i, dtype in ipairs(data.dtypes) do
-        for n = 0, 1 do
-          local list = layouts_of(n)
-          run(problems, way, fit(case(way, i + n, dtype, n, data.at(list, i + w), data.at(list, i + 3 * w))))
-        end
-        run(problems, way, fit(case(way, i, dtype, 1, "scalar", "scalar")))
-      end
-      judge(problems)
-    end)
-
-    it("carries large arrays of every dtype", function()
-      local problems = {}
-      for i, dtype in ipairs(data.dtypes) do
-        -- By turns, since they take time; every way has every layout on either side.
-        if i % 2 == w % 2 then
-          local list = mpi.empty(1, dtype).itemsize <= 8 and layouts or data.layouts
-          run(problems, way, case(way, i, dtype, 200000, data.at(list, (i + w) / 2), data.at(list, i + w)))
+        local list = data.large_layouts(i + w)
+        for j, from in ipairs(list) do
+          run(problems, way, case(i + j, dtype, 200000, from, data.at(list, i + j + w)))
         end
       end
       judge(problems)
@@ -213,7 +209,7 @@ for w, way in ipairs(names) do
       local problems = {}
       for i, dtype in ipairs(data.dtypes) do
         for j, n in ipairs { 0, 1, 7 } do
-          local t = case(way, i + j, dtype, n, data.at(layouts, i + j + w), data.at(layouts, i + 2 * j))
+          local t = case(i + j, dtype, n, data.at(layouts, i + j + w), data.at(layouts, i + 2 * j))
           t.count = n
           t.more = (i + j) % 2 * 5 + j
           if i % 5 == 0 then t.count = ffi.cast("int64_t", n) end
@@ -233,7 +229,7 @@ for w, way in ipairs(names) do
         core.nmpi_set_max_count(({ 100, 3, 1, 499 })[i % 4 + 1])
         for j = 1, 3 do
           local n = ({ 7, 1000, 300 })[j]
-          local t = case(way, i + j, dtype, n, data.at(layouts, i + w), data.at(layouts, i + j))
+          local t = case(i + j, dtype, n, data.at(layouts, i + w), data.at(layouts, i + j))
           if j == 3 then t.count, t.more = n, 50 end
           run(problems, way, t)
         end
