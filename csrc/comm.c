@@ -12,7 +12,9 @@ enum { NAME_LENGTH = 63 };
 _Static_assert(MPI_MAX_OBJECT_NAME > NAME_LENGTH, "MPI holds shorter names");
 
 nmpi_comm comm_world;
-static nmpi_comm self, null = {.state = COMM_NULL};
+static nmpi_comm self, null;
+
+static handles pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 /* Those that Lua had made and that are live, the oldest first. Several threads may have their own. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -23,12 +25,13 @@ static void describe(nmpi_comm *comm, MPI_Comm handle) {
   comm->private_handle = MPI_COMM_NULL;
   MPI_Comm_rank(handle, &comm->rank);
   MPI_Comm_size(handle, &comm->size);
-  comm->state = COMM_LIVE;
 }
 
 void comm_init(void) {
   describe(&comm_world, MPI_COMM_WORLD);
   describe(&self, MPI_COMM_SELF);
+  comm_world.h.live = &comm_world;
+  self.h.live = &self;
 }
 
 nmpi_comm *nmpi_comm_world(void) {
@@ -44,11 +47,9 @@ nmpi_comm *nmpi_comm_null(void) {
 }
 
 int fail_comm(const nmpi_comm *comm, const char *argument) {
-  switch (comm->state) {
-    case COMM_FREED: return fail(argument, "expected a communicator, got one that has been freed");
-    case COMM_NULL: return fail(argument, "expected a communicator, got the null communicator");
-    default: return fail(argument, "expected a live communicator, but MPI is finalised");
-  }
+  if (comm == &null) return fail(argument, "expected a communicator, got the null communicator");
+  if (is_live()) return fail(argument, "expected a communicator, got one that has been freed");
+  return fail(argument, "expected a live communicator, but MPI is finalised");
 }
 
 int nmpi_comm_rank(const nmpi_comm *comm) {
@@ -80,7 +81,7 @@ static void unlink_from_list(nmpi_comm *comm) {
 static int adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
   *made = &null;
   if (handle == MPI_COMM_NULL) return NMPI_SUCCESS;
-  nmpi_comm *comm = calloc(1, sizeof *comm);
+  nmpi_comm *comm = handle_new(&pool, sizeof *comm);
   if (comm == NULL) {
     MPI_Comm_free(&handle);
     return fail("comm", "no memory for another communicator");
@@ -89,7 +90,7 @@ static int adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
   describe(comm, handle);
   comm->origin = origin;
   link_last(comm);
-  *made = comm;
+  *made = comm->h.live;
   return NMPI_SUCCESS;
 }
 
@@ -121,25 +122,29 @@ int nmpi_comm_split_shared(const nmpi_comm *comm, int key, nmpi_comm **made) {
 }
 
 /* A group that a part of a communicator is made of: all its processes belong to that. */
-static int check_part(const nmpi_comm *comm, const nmpi_group *group) {
+static int check_part(const nmpi_comm *comm, const nmpi_group **group) {
   MPI_Group whole, rest;
   int outside = 0;
   TRY(check_group(group, "group"));
+  if ((*group)->within == comm->h.live) return NMPI_SUCCESS;
   TRY(MPI_Comm_group(comm->handle, &whole));
-  int code = MPI_Group_difference(group->handle, whole, &rest);
+  int code = MPI_Group_difference((*group)->handle, whole, &rest);
   if (code == MPI_SUCCESS) {
     MPI_Group_size(rest, &outside);
     if (rest != MPI_GROUP_EMPTY) MPI_Group_free(&rest);
   }
   MPI_Group_free(&whole);
-  if (outside == 0) return code;
-  return fail("group", "expected processes of the communicator only, got %d others", outside);
+  if (outside > 0) {
+    return fail("group", "expected processes of the communicator only, got %d others", outside);
+  }
+  if (code == MPI_SUCCESS) ((nmpi_group *)*group)->within = comm->h.live;
+  return code;
 }
 
 int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm **made) {
   MPI_Comm handle;
   TRY(check_comm(&comm));
-  TRY(check_part(comm, group));
+  TRY(check_part(comm, &group));
   TRY(check_agreement(comm, "create", -1, -1, 0));
   TRY(MPI_Comm_create(comm->handle, group->handle, &handle));
   return adopt(handle, "create", made);
@@ -148,11 +153,13 @@ int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm *
 int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int tag,
                            nmpi_comm **made) {
   MPI_Comm handle = MPI_COMM_NULL;
+  int rank;
   TRY(check_comm(&comm));
-  TRY(check_part(comm, group));
+  TRY(check_part(comm, &group));
   TRY(check_send_tag(tag, "tag"));
+  MPI_Group_rank(group->handle, &rank);
   /* Nobody waits for a process outside of the group. */
-  if (group->rank != MPI_UNDEFINED) {
+  if (rank != MPI_UNDEFINED) {
     TRY(MPI_Comm_create_group(comm->handle, group->handle, tag, &handle));
   }
   return adopt(handle, "create_group", made);
@@ -175,7 +182,9 @@ int nmpi_comm_compare(const nmpi_comm *comm, const nmpi_comm *other, int *found)
   int result;
   TRY(check_comm(&comm));
   if (other == NULL) return fail("other", "expected a communicator, got nil");
-  if (other->state != COMM_LIVE) return fail_comm(other, "other");
+  const nmpi_comm *held = other;
+  other = handle_of(held);
+  if (other->h.live != held) return fail_comm(other, "other");
   TRY(MPI_Comm_compare(comm->handle, other->handle, &result));
   *found = result == MPI_IDENT       ? NMPI_IDENT
            : result == MPI_CONGRUENT ? NMPI_CONGRUENT
@@ -202,51 +211,39 @@ int nmpi_comm_set_name(nmpi_comm *comm, const char *name) {
   return MPI_Comm_set_name(checked->handle, name);
 }
 
-void nmpi_comm_set_place(nmpi_comm *comm, const char *place) {
-  free(comm->place);
+void nmpi_comm_set_place(nmpi_comm *made, const char *place) {
+  nmpi_comm *comm = handle_of(made);
   comm->place = strdup(place);
 }
 
 /* ---- the end ---- */
 
-static void destroy(nmpi_comm *comm) {
-  free(comm->place);
-  free(comm);
-}
-
 static int free_private(nmpi_comm *comm) {
   return comm->private_handle != MPI_COMM_NULL ? MPI_Comm_free(&comm->private_handle) : MPI_SUCCESS;
 }
 
-int nmpi_comm_free(nmpi_comm *comm) {
-  const nmpi_comm *checked = comm;
+int nmpi_comm_free(nmpi_comm *held) {
+  const nmpi_comm *checked = held;
   TRY(check_comm(&checked));
-  if (checked->origin == NULL) {
-    return fail("comm", "%s cannot be freed", checked == &comm_world ? "COMM_WORLD" : "COMM_SELF");
+  nmpi_comm *comm = handle_of(held);
+  if (comm->origin == NULL) {
+    return fail("comm", "%s cannot be freed", comm == &comm_world ? "COMM_WORLD" : "COMM_SELF");
   }
   TRY(free_private(comm));
   TRY(MPI_Comm_free(&comm->handle));
   pthread_mutex_lock(&mutex);
-  comm->state = COMM_FREED;
   unlink_from_list(comm);
   pthread_mutex_unlock(&mutex);
+  free(comm->place);
+  handle_free(&pool, &comm->h);
   return NMPI_SUCCESS;
-}
-
-void nmpi_comm_drop(nmpi_comm *comm) {
-  if (comm == NULL || comm->origin == NULL) return;
-  pthread_mutex_lock(&mutex);
-  bool live = comm->state == COMM_LIVE;
-  comm->dropped = live;
-  pthread_mutex_unlock(&mutex);
-  if (!live) destroy(comm);
 }
 
 void comm_report(void) {
   if (!debugging()) return;
   pthread_mutex_lock(&mutex);
   for (const nmpi_comm *comm = first; comm != NULL; comm = comm->next) {
-    const char *name = nmpi_comm_name(comm), *before = name[0] != '\0' ? " '" : "";
+    const char *name = nmpi_comm_name(comm->h.live), *before = name[0] != '\0' ? " '" : "";
     fprintf(stderr, "nmpi: rank %d of %d: communicator%s%s%s, made by %s, was never freed%s%s\n",
             comm_world.rank, comm_world.size, before, name, name[0] != '\0' ? "'" : "",
             comm->origin, comm->place != NULL ? ": " : "", comm->place != NULL ? comm->place : "");
@@ -256,17 +253,13 @@ void comm_report(void) {
 
 void comm_finalize(void) {
   pthread_mutex_lock(&mutex);
-  for (nmpi_comm *comm = first, *next; comm != NULL; comm = next) {
-    next = comm->next;
+  for (nmpi_comm *comm = first; comm != NULL; comm = comm->next) {
     free_private(comm);
-    comm->state = COMM_ENDED;
-    if (comm->dropped) destroy(comm);
+    comm->h.live = NULL;
   }
-  first = NULL;
-  last = NULL;
   pthread_mutex_unlock(&mutex);
   free_private(&comm_world);
   free_private(&self);
-  comm_world.state = COMM_ENDED;
-  self.state = COMM_ENDED;
+  comm_world.h.live = NULL;
+  self.h.live = NULL;
 }

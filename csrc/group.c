@@ -7,8 +7,11 @@
 
 static nmpi_group empty;
 
+static handles pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
 void group_init(void) {
-  empty = (nmpi_group){.handle = MPI_GROUP_EMPTY, .rank = MPI_UNDEFINED, .live = true};
+  empty.handle = MPI_GROUP_EMPTY;
+  empty.h.live = &empty;
 }
 
 int nmpi_undefined(void) {
@@ -19,21 +22,28 @@ nmpi_group *nmpi_group_empty(void) {
   return &empty;
 }
 
-int check_group(const nmpi_group *group, const char *argument) {
+int fail_group(const nmpi_group *group, const char *argument) {
   if (group == NULL) return fail(argument, "expected a group, got nil");
-  if (!group->live) return fail(argument, "expected a group, got one that has been freed");
-  if (!is_live()) return fail(argument, "expected a live group, but MPI is finalised");
-  return NMPI_SUCCESS;
+  if (is_live()) return fail(argument, "expected a group, got one that has been freed");
+  return fail(argument, "expected a live group, but MPI is finalised");
+}
+
+static int size_of(const nmpi_group *group) {
+  int size;
+  MPI_Group_size(group->handle, &size);
+  return size;
 }
 
 int nmpi_group_rank(const nmpi_group *group) {
-  TRY(check_group(group, "group"));
-  return group->rank;
+  int rank;
+  TRY(check_group(&group, "group"));
+  MPI_Group_rank(group->handle, &rank);
+  return rank;
 }
 
 int nmpi_group_size(const nmpi_group *group) {
-  TRY(check_group(group, "group"));
-  return group->size;
+  TRY(check_group(&group, "group"));
+  return size_of(group);
 }
 
 /* ---- making groups ---- */
@@ -43,17 +53,15 @@ static int free_handle(MPI_Group *handle) {
   return *handle != MPI_GROUP_EMPTY ? MPI_Group_free(handle) : MPI_SUCCESS;
 }
 
-static int adopt(MPI_Group handle, nmpi_group **made) {
-  nmpi_group *group = calloc(1, sizeof *group);
+static int adopt(MPI_Group handle, const nmpi_comm *within, nmpi_group **made) {
+  nmpi_group *group = handle_new(&pool, sizeof *group);
   if (group == NULL) {
     free_handle(&handle);
     return fail("group", "no memory for another group");
   }
   group->handle = handle;
-  group->live = true;
-  MPI_Group_rank(handle, &group->rank);
-  MPI_Group_size(handle, &group->size);
-  *made = group;
+  group->within = within;
+  *made = group->h.live;
   return NMPI_SUCCESS;
 }
 
@@ -61,11 +69,14 @@ int nmpi_comm_group(const nmpi_comm *comm, nmpi_group **made) {
   MPI_Group handle;
   TRY(check_comm(&comm));
   TRY(MPI_Comm_group(comm->handle, &handle));
-  return adopt(handle, made);
+  return adopt(handle, comm->h.live, made);
 }
 
-/* A copy of the elements of `ranks`, to be freed; NULL after a failure. */
-static int *read_ranks(const nmpi_array *ranks) {
+/* Lists up to this length are read, and groups up to this size marked, without taking memory. */
+enum { FEW = 64 };
+
+/* A copy of the elements of `ranks`: `few`, or to be freed; NULL after a failure. */
+static int *read_ranks(const nmpi_array *ranks, int few[FEW]) {
   int *list = NULL;
   if (ranks == NULL) {
     fail("ranks", "expected a list of ranks, got nil");
@@ -76,7 +87,7 @@ static int *read_ranks(const nmpi_array *ranks) {
   } else if (ranks->length > INT_MAX) {
     fail("ranks", "expected at most %d ranks, got %lld", INT_MAX, (long long)ranks->length);
   } else {
-    list = malloc(sizeof *list * (size_t)(ranks->length + 1));
+    list = ranks->length <= FEW ? few : malloc(sizeof *list * (size_t)ranks->length);
     if (list == NULL) {
       fail("ranks", "no memory to copy the ranks");
     } else {
@@ -86,38 +97,44 @@ static int *read_ranks(const nmpi_array *ranks) {
   return list;
 }
 
-static int check_ranks(const int *list, int64_t n, const nmpi_group *group, bool null_too) {
+static void free_ranks(int *list, const int *few) {
+  if (list != few) free(list);
+}
+
+static int check_ranks(const int *list, int64_t n, int size, bool null_too) {
   for (int64_t i = 0; i < n; i++) {
     if (null_too && list[i] == MPI_PROC_NULL) continue;
-    if (list[i] >= 0 && list[i] < group->size) continue;
-    return fail("ranks", "expected ranks in a group of %d, got %d", group->size, list[i]);
+    if (list[i] >= 0 && list[i] < size) continue;
+    return fail("ranks", "expected ranks in a group of %d, got %d", size, list[i]);
   }
   return NMPI_SUCCESS;
 }
 
-static int check_distinct(const int *list, int64_t n, const nmpi_group *group) {
-  bool *seen = calloc((size_t)group->size + 1, sizeof *seen);
+static int check_distinct(const int *list, int64_t n, int size) {
+  bool few[FEW] = {false};
+  bool *seen = size <= FEW ? few : calloc((size_t)size, sizeof *seen);
   if (seen == NULL) return fail("ranks", "no memory to check the ranks");
   int code = NMPI_SUCCESS;
   for (int64_t i = 0; i < n && code == NMPI_SUCCESS; i++) {
     if (seen[list[i]]) code = fail("ranks", "expected each rank once, got %d again", list[i]);
     seen[list[i]] = true;
   }
-  free(seen);
+  if (seen != few) free(seen);
   return code;
 }
 
 static int choose(int (*operation)(MPI_Group, int, const int *, MPI_Group *),
                   const nmpi_group *group, const nmpi_array *ranks, nmpi_group **made) {
   MPI_Group handle;
-  TRY(check_group(group, "group"));
-  int *list = read_ranks(ranks);
+  int few[FEW];
+  TRY(check_group(&group, "group"));
+  int *list = read_ranks(ranks, few), size = size_of(group);
   if (list == NULL) return NMPI_ERR_ARGUMENT;
-  int code = check_ranks(list, ranks->length, group, false);
-  if (code == NMPI_SUCCESS) code = check_distinct(list, ranks->length, group);
+  int code = check_ranks(list, ranks->length, size, false);
+  if (code == NMPI_SUCCESS) code = check_distinct(list, ranks->length, size);
   if (code == NMPI_SUCCESS) code = operation(group->handle, (int)ranks->length, list, &handle);
-  free(list);
-  return code == NMPI_SUCCESS ? adopt(handle, made) : code;
+  free_ranks(list, few);
+  return code == NMPI_SUCCESS ? adopt(handle, group->within, made) : code;
 }
 
 int nmpi_group_incl(const nmpi_group *group, const nmpi_array *ranks, nmpi_group **made) {
@@ -131,10 +148,10 @@ int nmpi_group_excl(const nmpi_group *group, const nmpi_array *ranks, nmpi_group
 static int combine(int (*operation)(MPI_Group, MPI_Group, MPI_Group *), const nmpi_group *group,
                    const nmpi_group *other, nmpi_group **made) {
   MPI_Group handle;
-  TRY(check_group(group, "group"));
-  TRY(check_group(other, "other"));
+  TRY(check_group(&group, "group"));
+  TRY(check_group(&other, "other"));
   TRY(operation(group->handle, other->handle, &handle));
-  return adopt(handle, made);
+  return adopt(handle, group->within == other->within ? group->within : NULL, made);
 }
 
 int nmpi_group_union(const nmpi_group *group, const nmpi_group *other, nmpi_group **made) {
@@ -153,22 +170,23 @@ int nmpi_group_difference(const nmpi_group *group, const nmpi_group *other, nmpi
 
 int nmpi_group_translate_ranks(const nmpi_group *group, const nmpi_array *ranks,
                                const nmpi_group *other, int *found) {
-  TRY(check_group(group, "group"));
-  TRY(check_group(other, "other"));
-  int *list = read_ranks(ranks);
+  int few[FEW];
+  TRY(check_group(&group, "group"));
+  TRY(check_group(&other, "other"));
+  int *list = read_ranks(ranks, few);
   if (list == NULL) return NMPI_ERR_ARGUMENT;
-  int code = check_ranks(list, ranks->length, group, true);
+  int code = check_ranks(list, ranks->length, size_of(group), true);
   if (code == NMPI_SUCCESS) {
     code = MPI_Group_translate_ranks(group->handle, (int)ranks->length, list, other->handle, found);
   }
-  free(list);
+  free_ranks(list, few);
   return code;
 }
 
 int nmpi_group_compare(const nmpi_group *group, const nmpi_group *other, int *found) {
   int result;
-  TRY(check_group(group, "group"));
-  TRY(check_group(other, "other"));
+  TRY(check_group(&group, "group"));
+  TRY(check_group(&other, "other"));
   TRY(MPI_Group_compare(group->handle, other->handle, &result));
   *found = result == MPI_IDENT ? NMPI_IDENT : result == MPI_SIMILAR ? NMPI_SIMILAR : NMPI_UNEQUAL;
   return NMPI_SUCCESS;
@@ -176,16 +194,19 @@ int nmpi_group_compare(const nmpi_group *group, const nmpi_group *other, int *fo
 
 /* ---- the end ---- */
 
-int nmpi_group_free(nmpi_group *group) {
-  TRY(check_group(group, "group"));
+int nmpi_group_free(nmpi_group *held) {
+  const nmpi_group *checked = held;
+  TRY(check_group(&checked, "group"));
+  nmpi_group *group = handle_of(held);
   if (group == &empty) return fail("group", "GROUP_EMPTY cannot be freed");
   TRY(free_handle(&group->handle));
-  group->live = false;
+  handle_free(&pool, &group->h);
   return NMPI_SUCCESS;
 }
 
-void nmpi_group_drop(nmpi_group *group) {
-  if (group == NULL || group == &empty) return;
-  if (group->live && !nmpi_finalized()) free_handle(&group->handle);
-  free(group);
+void nmpi_group_drop(nmpi_group *held) {
+  nmpi_group *group = handle_of(held);
+  if (group == NULL || group == &empty || group->h.live != held) return;
+  if (is_live()) free_handle(&group->handle);
+  handle_free(&pool, &group->h);
 }

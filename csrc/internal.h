@@ -4,6 +4,7 @@
 #define NMPI_INTERNAL_H
 
 #include <mpi.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -102,27 +103,48 @@ int fail(const char *argument, const char *format, ...) __attribute__((cold, for
 
 /* ---- groups, communicators and operators ------------------------------------------------------ */
 
-struct nmpi_group {
-  MPI_Group handle;
-  int rank; /* or MPI_UNDEFINED */
-  int size;
-  bool live;
-};
+/* Addresses leave these bits free. */
+#if UINTPTR_MAX > 0xffffffff
+#define TAG_MASK ((uintptr_t)0xffff << 48)
+#else
+#define TAG_MASK ((uintptr_t)0)
+#endif
 
-enum comm_state {
-  COMM_ENDED, /* MPI is finalised */
-  COMM_LIVE,
-  COMM_FREED,
-  COMM_NULL,
+/* How the struct of a communicator or group begins. What Lua holds is the struct's address with a tag that changes from
+ * one use of the struct to the next: what was freed is recognised, and need not wait for the garbage collector. */
+typedef struct handle {
+  void *live; /* what Lua holds; NULL where that must not be used any more */
+  uintptr_t tag;
+  struct handle *unused; /* the next of those */
+} handle;
+
+/* Those that wait to be used again. */
+typedef struct handles {
+  pthread_mutex_t mutex;
+  handle *unused;
+} handles;
+
+/* The struct that Lua's pointer means, whether it is live or not. */
+SHORT_PATH void *handle_of(const void *held) {
+  return (void *)((uintptr_t)held & ~TAG_MASK);
+}
+
+/* A struct, all of it 0 but how it begins, until handle_free; NULL if there is no memory. */
+void *handle_new(handles *pool, size_t size);
+void handle_free(handles *pool, handle *h);
+
+struct nmpi_group {
+  handle h;
+  MPI_Group handle;
+  const nmpi_comm *within; /* a communicator that all its processes are known to belong to, or NULL */
 };
 
 struct nmpi_comm {
+  handle h;
   MPI_Comm handle;
   MPI_Comm private_handle; /* see comm_private */
   int rank;
   int size;
-  enum comm_state state;
-  bool dropped;       /* while live: nothing refers to it any more */
   const char *origin; /* the routine that made it; NULL for those that MPI has from the start */
   char *place;        /* the line of the script that called it, or NULL */
   nmpi_comm *next;    /* in the list of those that are live */
@@ -177,7 +199,7 @@ static inline bool debugging(void) {
 
 /* Whether MPI has been initialised and not begun to be finalised. */
 static inline bool is_live(void) {
-  return comm_world.state == COMM_LIVE;
+  return comm_world.h.live != NULL;
 }
 
 int fail_comm(const nmpi_comm *comm, const char *argument) __attribute__((cold));
@@ -187,14 +209,22 @@ int fail_root(const nmpi_comm *comm, int root) __attribute__((cold));
 int fail_send_tag(int tag, const char *argument) __attribute__((cold));
 int fail_recv_tag(int tag, const char *argument) __attribute__((cold));
 
-/* Replaces NULL by the default; fails where the object cannot be used. */
+/* Replaces what Lua holds by the struct, NULL by the default; fails where the object cannot be used. */
 SHORT_PATH int check_comm(const nmpi_comm **comm) {
-  if (*comm == NULL) *comm = &comm_world;
-  return (*comm)->state == COMM_LIVE ? NMPI_SUCCESS : fail_comm(*comm, "comm");
+  const nmpi_comm *held = *comm != NULL ? *comm : &comm_world;
+  *comm = handle_of(held);
+  return (*comm)->h.live == held ? NMPI_SUCCESS : fail_comm(*comm, "comm");
 }
 
 /* The same for groups, which have no default. */
-int check_group(const nmpi_group *group, const char *argument);
+int fail_group(const nmpi_group *group, const char *argument) __attribute__((cold));
+
+SHORT_PATH int check_group(const nmpi_group **group, const char *argument) {
+  const nmpi_group *held = *group;
+  *group = handle_of(held);
+  bool good = held != NULL && (*group)->h.live == held && is_live();
+  return good ? NMPI_SUCCESS : fail_group(*group, argument);
+}
 
 SHORT_PATH int check_dest(const nmpi_comm *comm, int dest) {
   bool good = (dest >= 0 && dest < comm->size) || dest == MPI_PROC_NULL;

@@ -265,8 +265,9 @@ int nmpi_tag_ub(void);
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-/* An ordered set of processes. Groups are local: nobody else need be told of them. Those that a function
- * gives in *made belong to the caller, until nmpi_group_drop. */
+/* An ordered set of processes. Groups are local: nobody else need be told of them. Those that a function gives in *made
+ * belong to the caller, until nmpi_group_free or nmpi_group_drop. No two have the same pointer, dead ones included; it
+ * is not to be followed. */
 typedef struct nmpi_group nmpi_group;
 
 /* What nmpi_comm_compare and nmpi_group_compare find: the same object; the same processes in the same order
@@ -294,13 +295,14 @@ int nmpi_group_translate_ranks(const nmpi_group *group, const nmpi_array *ranks,
                                const nmpi_group *other, int *found);
 /* MPI_Group_compare. */
 int nmpi_group_compare(const nmpi_group *group, const nmpi_group *other, int *found);
-/* MPI_Group_free. The struct remains, so that its later use is recognised. */
+/* MPI_Group_free. Later use of the pointer is recognised. */
 int nmpi_group_free(nmpi_group *group);
-/* Frees the struct, and the group if that has not been done. To be called once, when no pointer to it is left. */
+/* The same, unless that has been done. */
 void nmpi_group_drop(nmpi_group *group);
 
 /* ---- communicators ------------------------------------------------------------------------ */
 
+/* As with groups, pointers are unique and not to be followed. */
 typedef struct nmpi_comm nmpi_comm;
 
 /* MPI_COMM_WORLD, MPI_COMM_SELF and MPI_COMM_NULL. Owned by the core; never NULL. */
@@ -313,18 +315,15 @@ int nmpi_comm_size(const nmpi_comm *comm);
 
 /* MPI_Comm_dup, MPI_Comm_split, MPI_Comm_split_type with MPI_COMM_TYPE_SHARED, MPI_Comm_create and
  * MPI_Comm_create_group, with MPI_ERRORS_RETURN set on what they make. *made becomes nmpi_comm_null() on a rank
- * that does not belong to the new communicator; else it belongs to the caller, until nmpi_comm_drop. */
+ * that does not belong to the new communicator; else it belongs to the caller, until nmpi_comm_free. */
 int nmpi_comm_dup(const nmpi_comm *comm, nmpi_comm **made);
 int nmpi_comm_split(const nmpi_comm *comm, int color, int key, nmpi_comm **made);
 int nmpi_comm_split_shared(const nmpi_comm *comm, int key, nmpi_comm **made);
 int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm **made);
 int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int tag,
                            nmpi_comm **made);
-/* MPI_Comm_free. The struct remains, so that its later use is recognised. */
+/* MPI_Comm_free. Later use of the pointer is recognised. */
 int nmpi_comm_free(nmpi_comm *comm);
-/* Frees the struct of a communicator that has been freed; MPI_Comm_free, which is collective, is never called here.
- * To be called once, when no pointer to it is left. */
-void nmpi_comm_drop(nmpi_comm *comm);
 /* Notes the line of the script that made a communicator, for the report of those that are never freed. */
 void nmpi_comm_set_place(nmpi_comm *comm, const char *place);
 

@@ -16,7 +16,7 @@ local int, optional_int, mismatch = check.int, check.optional_int, check.mismatc
 local communicator, required, number, success = check.comm, check.required_comm, check.value, check.success
 local group_of = check.group
 
-local drop, drop_group = C.nmpi_comm_drop, C.nmpi_group_drop
+local drop_group = C.nmpi_group_drop
 
 -- What the core answers with.
 local made, made_group, found = ffi.new "nmpi_comm *[1]", ffi.new "nmpi_group *[1]", ffi.new "int[1]"
@@ -37,13 +37,12 @@ local function this(value, where)
   return (required(value, where, "comm"))
 end
 
--- What a routine made, in Lua's care: dropping it frees the struct, never the communicator.
+-- What a routine made.
 local function adopt(code, where)
   success(code, where)
   local new = made[0]
-  if new == COMM_NULL then return COMM_NULL end
-  if check.debugging then C.nmpi_comm_set_place(new, check.place()) end
-  return (ffi.gc(new, drop))
+  if check.debugging and new ~= COMM_NULL then C.nmpi_comm_set_place(new, check.place()) end
+  return new
 end
 
 --- This process's rank in a communicator (MPI_Comm_rank), also as `comm:rank()`.

@@ -152,6 +152,7 @@ end
 -- @function group:free
 function methods.free(self)
   success(C.nmpi_group_free(this(self, "group:free")), "group:free")
+  ffi.gc(self, nil)
 end
 
 ffi.metatype("nmpi_group", { __index = methods })
