@@ -14,11 +14,10 @@ _Static_assert(MPI_MAX_OBJECT_NAME > NAME_LENGTH, "MPI holds shorter names");
 nmpi_comm comm_world;
 static nmpi_comm self, null;
 
-static handles pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-
 /* Those that Lua had made and that are live, the oldest first. Several threads may have their own. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static nmpi_comm *first, *last;
+static handle *unused;
 
 static void describe(nmpi_comm *comm, MPI_Comm handle) {
   comm->handle = handle;
@@ -64,24 +63,31 @@ int nmpi_comm_size(const nmpi_comm *comm) {
 
 /* ---- making communicators ---- */
 
-static void link_last(nmpi_comm *comm) {
+static nmpi_comm *new_struct(void) {
   pthread_mutex_lock(&mutex);
-  comm->previous = last;
-  *(last != NULL ? &last->next : &first) = comm;
-  last = comm;
+  nmpi_comm *comm = handle_new(&unused, sizeof *comm);
+  if (comm != NULL) {
+    comm->previous = last;
+    *(last != NULL ? &last->next : &first) = comm;
+    last = comm;
+  }
   pthread_mutex_unlock(&mutex);
+  return comm;
 }
 
-/* With the mutex held. */
-static void unlink_from_list(nmpi_comm *comm) {
+static void free_struct(nmpi_comm *comm) {
+  free(comm->place);
+  pthread_mutex_lock(&mutex);
   *(comm->previous != NULL ? &comm->previous->next : &first) = comm->next;
   *(comm->next != NULL ? &comm->next->previous : &last) = comm->previous;
+  handle_free(&unused, &comm->h);
+  pthread_mutex_unlock(&mutex);
 }
 
 static int adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
   *made = &null;
   if (handle == MPI_COMM_NULL) return NMPI_SUCCESS;
-  nmpi_comm *comm = handle_new(&pool, sizeof *comm);
+  nmpi_comm *comm = new_struct();
   if (comm == NULL) {
     MPI_Comm_free(&handle);
     return fail("comm", "no memory for another communicator");
@@ -89,7 +95,6 @@ static int adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
   MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN);
   describe(comm, handle);
   comm->origin = origin;
-  link_last(comm);
   *made = comm->h.live;
   return NMPI_SUCCESS;
 }
@@ -231,11 +236,7 @@ int nmpi_comm_free(nmpi_comm *held) {
   }
   TRY(free_private(comm));
   TRY(MPI_Comm_free(&comm->handle));
-  pthread_mutex_lock(&mutex);
-  unlink_from_list(comm);
-  pthread_mutex_unlock(&mutex);
-  free(comm->place);
-  handle_free(&pool, &comm->h);
+  free_struct(comm);
   return NMPI_SUCCESS;
 }
 

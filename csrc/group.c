@@ -7,7 +7,8 @@
 
 static nmpi_group empty;
 
-static handles pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static handle *unused;
 
 void group_init(void) {
   empty.handle = MPI_GROUP_EMPTY;
@@ -54,7 +55,9 @@ static int free_handle(MPI_Group *handle) {
 }
 
 static int adopt(MPI_Group handle, const nmpi_comm *within, nmpi_group **made) {
-  nmpi_group *group = handle_new(&pool, sizeof *group);
+  pthread_mutex_lock(&mutex);
+  nmpi_group *group = handle_new(&unused, sizeof *group);
+  pthread_mutex_unlock(&mutex);
   if (group == NULL) {
     free_handle(&handle);
     return fail("group", "no memory for another group");
@@ -194,13 +197,19 @@ int nmpi_group_compare(const nmpi_group *group, const nmpi_group *other, int *fo
 
 /* ---- the end ---- */
 
+static void free_struct(nmpi_group *group) {
+  pthread_mutex_lock(&mutex);
+  handle_free(&unused, &group->h);
+  pthread_mutex_unlock(&mutex);
+}
+
 int nmpi_group_free(nmpi_group *held) {
   const nmpi_group *checked = held;
   TRY(check_group(&checked, "group"));
   nmpi_group *group = handle_of(held);
   if (group == &empty) return fail("group", "GROUP_EMPTY cannot be freed");
   TRY(free_handle(&group->handle));
-  handle_free(&pool, &group->h);
+  free_struct(group);
   return NMPI_SUCCESS;
 }
 
@@ -208,5 +217,5 @@ void nmpi_group_drop(nmpi_group *held) {
   nmpi_group *group = handle_of(held);
   if (group == NULL || group == &empty || group->h.live != held) return;
   if (is_live()) free_handle(&group->handle);
-  handle_free(&pool, &group->h);
+  free_struct(group);
 }

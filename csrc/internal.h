@@ -118,20 +118,14 @@ typedef struct handle {
   struct handle *unused; /* the next of those */
 } handle;
 
-/* Those that wait to be used again. */
-typedef struct handles {
-  pthread_mutex_t mutex;
-  handle *unused;
-} handles;
-
 /* The struct that Lua's pointer means, whether it is live or not. */
 SHORT_PATH void *handle_of(const void *held) {
   return (void *)((uintptr_t)held & ~TAG_MASK);
 }
 
-/* A struct, all of it 0 but how it begins, until handle_free; NULL if there is no memory. */
-void *handle_new(handles *pool, size_t size);
-void handle_free(handles *pool, handle *h);
+/* A struct, one of the `unused` if there are any, all of it 0 but how it begins; NULL if there is no memory. */
+void *handle_new(handle **unused, size_t size);
+void handle_free(handle **unused, handle *h);
 
 struct nmpi_group {
   handle h;
