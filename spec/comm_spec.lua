@@ -339,10 +339,18 @@ describe("a communicator that has been freed", function()
     assert.equal(0, mistaken)
   end)
 
-  it("is no more than memory to the garbage collector", function()
-    for _ = 1, 300 do SELF:dup():free() end
+  it("leaves nothing to the garbage collector", function()
+    local mistaken = 0
+    for _ = 1, 300 do
+      local one = SELF:dup()
+      one:free()
+      local other = SELF:dup()
+      if one == other or pcall(one.free, one) or other:size() ~= 1 then mistaken = mistaken + 1 end
+      other:free()
+    end
     collectgarbage()
     collectgarbage()
+    assert.equal(0, mistaken)
     assert.equal(size, sum(WORLD, 1))
   end)
 end)
@@ -525,6 +533,33 @@ describe("a group", function()
     refuses(function() mpi.GROUP_EMPTY:free() end, "GROUP_EMPTY cannot be freed")
     group:incl({}):free()
     assert.equal(0, mpi.GROUP_EMPTY:size())
+  end)
+
+  it("is never mistaken for a later one, however many there are", function()
+    local stale, kept = SELF:group(), WORLD:group()
+    stale:free()
+    local mistaken = 0
+    for _ = 1, 70000 do
+      local later = SELF:group()
+      if later == stale or later == kept then mistaken = mistaken + 1 end
+      later:free()
+    end
+    refuses(function() stale:size() end, "one that has been freed")
+    assert.equal(0, mistaken)
+    assert.equal(size, kept:size())
+  end)
+
+  it("may be freed while another name for it is left", function()
+    local one = SELF:group()
+    local other = ffi.cast("nmpi_group *", one)
+    assert.is_true(other == one)
+    other:free()
+    refuses(function() one:size() end, "one that has been freed")
+    local later = SELF:group()
+    one, other = nil, nil -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+    assert.equal(1, later:size())
   end)
 
   it("is collected where it is dropped", function()

@@ -20,7 +20,8 @@ local drop = C.nmpi_group_drop
 local ranks_ct = ffi.typeof "int[?]"
 
 -- What the core answers with.
-local made, found = ffi.new "nmpi_group *[1]", ffi.new "int[1]"
+local FEW = 64
+local made, found, few = ffi.new "nmpi_group *[1]", ffi.new "int[1]", ranks_ct(FEW)
 
 local group = {
   --- The group without processes.
@@ -132,7 +133,7 @@ function methods.translate_ranks(self, ranks, other)
   local where = "group:translate_ranks"
   local wanted = ranks_of(ranks, where)
   local n = tonumber(wanted.length)
-  local translated, list = ranks_ct(n), {}
+  local translated, list = n <= FEW and few or ranks_ct(n), {}
   success(C.nmpi_group_translate_ranks(this(self, where), wanted, required(other, where, "other"), translated), where)
   for i = 1, n do list[i] = translated[i - 1] end
   return list
