@@ -130,7 +130,7 @@ void handle_free(handle **unused, handle *h);
 struct nmpi_group {
   handle h;
   MPI_Group handle;
-  const nmpi_comm *within; /* a communicator that all its processes are known to belong to, or NULL */
+  const nmpi_comm *within; /* NULL, or one that all its processes are known to belong to */
 };
 
 struct nmpi_comm {

@@ -114,6 +114,37 @@ describe("tools/bench --quick", function()
     end)
   end)
 
+  it("has columns for mpi4py and numba-mpi", function()
+    with_directory(function(directory)
+      job.with_file(([[
+        package.path = %q .. package.path
+        local rows = {
+          { bench = "transfer", mpi = "a", case = "bcast", bytes = 4, nmpi = 2e-6, c = 1e-6, ratio = 2 },
+          { bench = "transfer", mpi = "a", case = "bcast", bytes = 16, nmpi = 3e-6, c = 2e-6, ratio = 1.5 },
+          { bench = "transfer", mpi = "a", way = "peers", case = "bcast", bytes = 16, mpi4py = 4e-6 },
+          { bench = "transfer", mpi = "b", case = "bcast", bytes = 4, nmpi = 5e-6, c = 5e-6, ratio = 1 },
+        }
+        local python = { version = "3", mpi4py = "4", numba = "0", numba_mpi = "1" }
+        require("bench_report").write {
+          rows = rows, names = { "transfer" }, abis = { "a", "b" },
+          mpis = { a = { title = "A", python = python }, b = { title = "B" } },
+          destination = %q, plots = false, peers = true, output = function() return "" end,
+        }
+      ]]):format(SOURCE .. "/tools/?.lua;", directory), function(path)
+        local code, _, err = job.run { program = "luajit", args = { path } }
+        assert.equal(0, code, err)
+      end)
+      local header = { "routine", "bytes", "C", "nmpi", "nmpi / C", "mpi4py", "numba-mpi" }
+      local found = tables_of(read(directory .. "/performance.md"))
+      for i = 1, #found do table.remove(found[i], 2) end
+      assert.same({
+        { header, { "bcast", "4 B", "1.00 µs", "2.00 µs", "2.00", "", "" },
+          { "bcast", "16 B", "2.00 µs", "3.00 µs", "1.50", "4.00 µs", "" } },
+        { header, { "bcast", "4 B", "5.00 µs", "5.00 µs", "1.00", "not installed", "not installed" } },
+      }, { found[3], found[4] })
+    end)
+  end)
+
   it("wants a build", function()
     local code, _, err = job.run { program = SOURCE .. "/tools/bench", args = { "/nowhere" } }
     assert.equal(1, code)
@@ -130,6 +161,30 @@ describe("a benchmark program", function()
     assert.equal(1, code)
     assert.equal("", out)
     assert.matches("transfer: this needs 2 ranks, and was started on 1\n", err)
+  end)
+
+  it("in Python prints a line for each case and size", function()
+    local program = { program = "/usr/bin/python3", args = { "-c", "from mpi4py import MPI; "
+      .. "print('openmpi' if 'Open MPI' in MPI.Get_library_version() else 'mpich')" } }
+    local code, library = job.run(program)
+    if code ~= 0 or library:match "%S+" ~= MPI then return pending("no mpi4py for this MPI is installed") end
+    program.args = { programs .. "transfer.py", "--quick" }
+    local _, _, complaint = job.run(program)
+    assert.matches("transfer: this needs 2 ranks, and was started on 1\n", complaint)
+    program.n = 2
+    local out, err
+    code, out, err = job.run(program)
+    assert.equal(0, code, err)
+    local sizes = {}
+    for line in out:gmatch "[^\n]+" do
+      local case, bytes, seconds = line:match "^@\tcase=([%a-]+)\tbytes=(%d+)\tmpi4py=([%d.e-]+)"
+      assert.truthy(case, line)
+      assert.is_true(tonumber(seconds) > 0, line)
+      sizes[case] = (sizes[case] or "") .. bytes .. " "
+    end
+    local all = "1 256 65536 16777216 "
+    assert.same({ ["ping-pong"] = all, bidirectional = all, allreduce = all:sub(3), bcast = all, allgather = all },
+      sizes)
   end)
 
   it("says that it needs the baselines", function()

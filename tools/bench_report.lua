@@ -145,28 +145,22 @@ function sections.transfer(context)
 ## Messages and collectives
 
 Between two ranks, on the same memory, Lua and C in turn: the time of one message (ping-pong: one way) or call, and the
-ratio of nmpi to C.
+ratio of nmpi to C. Beside it the same in mpi4py and numba-mpi, in other processes and on NumPy's memory.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
-    local routines, sizes, known = {}, {}, {}
-    for _, row in ipairs(find(context.rows, { bench = "transfer", mpi = abi })) do
-      if not known[row.case] then routines[#routines + 1] = row.case end
-      if not known[row.bytes] then sizes[#sizes + 1] = row.bytes end
-      known[row.case], known[row.bytes] = true, true
-    end
-    table.sort(sizes)
+    local no_mpi4py, no_numba_mpi = missing_peers(context, abi)
     local lines = {}
-    for _, size in ipairs(sizes) do
-      local line = { bytes(size) }
-      for _, routine in ipairs(routines) do
-        local row = first(context.rows, { bench = "transfer", mpi = abi, case = routine, bytes = size })
-        line[#line + 1] = row.ratio and ("%s (%s)"):format(seconds(row.nmpi), ratio(row.ratio)) or ""
-      end
-      lines[#lines + 1] = line
+    for _, row in ipairs(find(context.rows, { bench = "transfer", mpi = abi })) do
+      local peer = first(context.rows, { bench = "transfer", mpi = abi, way = "peers", case = row.case,
+        bytes = row.bytes })
+      lines[#lines + 1] = {
+        row.case, bytes(row.bytes), seconds(row.c), seconds(row.nmpi), ratio(row.ratio),
+        no_mpi4py or seconds(peer.mpi4py), no_numba_mpi or seconds(peer["numba-mpi"]),
+      }
     end
     text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
-    text[#text + 1] = table_of({ "bytes", unpack(routines) }, lines)
+    text[#text + 1] = table_of({ "routine", "bytes", "C", "nmpi", "nmpi / C", "mpi4py", "numba-mpi" }, lines)
     for _, way in ipairs { "nmpi", "c" } do
       local points = {}
       for _, row in ipairs(find(context.rows, { bench = "transfer", mpi = abi, case = "ping-pong" })) do
@@ -502,8 +496,13 @@ function report.write(context)
 `tools/bench` has measured all of this and written this page; `--with-peers` installs what the columns of Python need.
 Lua and C run in the same processes, in turn, so that what the machine does concerns both alike; what is quoted is a
 median of at least seven rounds, unless a section says otherwise. The times depend on the machine; the ratios less so.
-On one that is busy with other things both vary. With Open MPI both sides run without its single-copy mechanism (CMA)
-and without RDMA to oneself, as the tests do.
+On one that is busy with other things both vary.
+
+With Open MPI both sides run without its single-copy mechanism (CMA), as the tests do. nmpi goes without it in any case,
+unless the environment allows RDMA, for then Open MPI 4.1 may write beyond the buffer of a receive that is too short. A
+C program that is started by plain `mpiexec` has it: some messages are faster for it, others slower. Both sides with it:
+
+    OMPI_MCA_pml_ob1_max_rdma_per_request=4 OMPI_MCA_btl_vader_single_copy_mechanism=cma tools/bench --only transfer
 ]],
     table_of(header, context.goals),
     machine(context),
