@@ -296,9 +296,9 @@ int nmpi_group_translate_ranks(const nmpi_group *group, const nmpi_array *ranks,
 /* MPI_Group_compare. */
 int nmpi_group_compare(const nmpi_group *group, const nmpi_group *other, int *found);
 /* MPI_Group_free. Later use of the pointer is recognised. */
-int nmpi_group_free(nmpi_group *group);
+int nmpi_group_free(nmpi_group *held);
 /* The same, unless that has been done. */
-void nmpi_group_drop(nmpi_group *group);
+void nmpi_group_drop(nmpi_group *held);
 
 /* ---- communicators ------------------------------------------------------------------------ */
 
@@ -323,9 +323,9 @@ int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm *
 int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int tag,
                            nmpi_comm **made);
 /* MPI_Comm_free. Later use of the pointer is recognised. */
-int nmpi_comm_free(nmpi_comm *comm);
+int nmpi_comm_free(nmpi_comm *held);
 /* Notes the line of the script that made a communicator, for the report of those that are never freed. */
-void nmpi_comm_set_place(nmpi_comm *comm, const char *place);
+void nmpi_comm_set_place(nmpi_comm *made, const char *place);
 
 /* MPI_Comm_group. */
 int nmpi_comm_group(const nmpi_comm *comm, nmpi_group **made);
