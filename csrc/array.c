@@ -2,6 +2,7 @@
 /* array.c: storage, and views of it. */
 #include <complex.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 
 #include "internal.h"
 
-/* From this size on storage lies on huge pages. Nothing else about its place matters to a message between two ranks:
+/* From this size on memory lies on huge pages. Nothing else about its place matters to a message between two ranks:
  * malloc, calloc, LuaJIT's own memory and aligned small pages are alike. On huge pages MPICH takes a quarter less time
  * from 1 MiB on, and Open MPI up to a fifth less (docs/performance.md), so that what malloc happens to give makes the
  * difference between two runs of a program. The first touch of new memory is several times cheaper, too. The kernel's
@@ -22,6 +23,10 @@ enum { HUGE_PAGE = 2 << 20 };
 
 /* No system has larger pages than this for what asks for nothing. */
 enum { LARGEST_PAGE = 64 << 10 };
+
+/* What is mapped is kept when it is freed, for the next one of that size: making the pages anew takes several times as
+ * long as all else. No more than so many, and bytes. */
+enum { KEPT = 4, KEPT_BYTES = 64 << 20 };
 
 enum { PRESSURE_FLOOR = 300 * 1000 * 1000 };
 
@@ -47,6 +52,48 @@ void nmpi_memory_settle(void) {
   memory_limit = limit > PRESSURE_FLOOR ? limit : PRESSURE_FLOOR;
 }
 
+/* ---- memory ---- */
+
+typedef struct mapping {
+  void *data;
+  size_t bytes;
+} mapping;
+
+static mapping kept[KEPT]; /* the oldest first */
+static int kept_count;
+static size_t kept_bytes;
+static pthread_mutex_t kept_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static mapping kept_remove(int i) {
+  mapping m = kept[i];
+  kept_count--;
+  kept_bytes -= m.bytes;
+  memmove(&kept[i], &kept[i + 1], (size_t)(kept_count - i) * sizeof m);
+  return m;
+}
+
+/* A mapping of that size, or NULL. */
+static void *kept_take(size_t bytes) {
+  void *data = NULL;
+  pthread_mutex_lock(&kept_mutex);
+  for (int i = kept_count - 1; i >= 0 && data == NULL; i--) {
+    if (kept[i].bytes == bytes) data = kept_remove(i).data;
+  }
+  pthread_mutex_unlock(&kept_mutex);
+  return data;
+}
+
+static void kept_give(void *data, size_t bytes) {
+  pthread_mutex_lock(&kept_mutex);
+  while (kept_count == KEPT || kept_bytes + bytes > KEPT_BYTES) {
+    mapping oldest = kept_remove(0);
+    munmap(oldest.data, oldest.bytes);
+  }
+  kept[kept_count++] = (mapping){data, bytes};
+  kept_bytes += bytes;
+  pthread_mutex_unlock(&kept_mutex);
+}
+
 /* What is mapped for so many bytes. */
 static size_t mapped(size_t bytes) {
   return (bytes + LARGEST_PAGE - 1) / LARGEST_PAGE * LARGEST_PAGE;
@@ -68,21 +115,30 @@ static void *map(size_t bytes) {
   return data + before;
 }
 
-static void *storage_create(size_t bytes, bool zero) {
+void *storage_create(size_t bytes, bool zero) {
   void *data;
-  if (bytes >= HUGE_PAGE) return map(bytes);
-  if (posix_memalign(&data, NMPI_ALIGNMENT, bytes > 0 ? bytes : 1) != 0) return NULL;
+  if (bytes >= HUGE_PAGE) {
+    data = bytes <= KEPT_BYTES ? kept_take(mapped(bytes)) : NULL;
+    if (data == NULL) return map(bytes);
+  } else if (posix_memalign(&data, NMPI_ALIGNMENT, bytes > 0 ? bytes : 1) != 0) {
+    return NULL;
+  }
   if (zero) memset(data, 0, bytes);
   return data;
 }
 
-static void storage_free(void *data, size_t bytes) {
-  if (bytes >= HUGE_PAGE) {
-    munmap(data, mapped(bytes));
-  } else {
+/* Whoever debugs is to meet a fault where freed memory is used. */
+void storage_free(void *data, size_t bytes) {
+  if (bytes < HUGE_PAGE) {
     free(data);
+  } else if (mapped(bytes) <= KEPT_BYTES && !debugging()) {
+    kept_give(data, mapped(bytes));
+  } else {
+    munmap(data, mapped(bytes));
   }
 }
+
+/* ---- owners ---- */
 
 static nmpi_owner *owner_create(size_t bytes, bool zero) {
   nmpi_owner *owner = malloc(sizeof *owner);

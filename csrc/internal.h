@@ -278,6 +278,10 @@ SHORT_PATH int check_agreement(const nmpi_comm *comm, const char *routine, int r
 
 /* ---- arrays and packing ------------------------------------------------------------------------ */
 
+/* Memory for so many bytes, on huge pages where it is large; NULL where there is none. */
+void *storage_create(size_t bytes, bool zero);
+void storage_free(void *data, size_t bytes);
+
 /* Both harmless on NULL, which stands for foreign memory. */
 void owner_retain(nmpi_owner *owner);
 void owner_release(nmpi_owner *owner);

@@ -2,15 +2,13 @@
 /* message.c: what MPI is given for an array, and what comes back. All checks of buffers are here. */
 #include <limits.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "internal.h"
 
 /* A thread's scratch above this many bytes is given back after every call, and then touched for the first time in the
- * next one. From the size of a huge page on it asks for such pages, which makes that cheap. */
-enum { SCRATCH_KEPT = 64 << 20, HUGE_PAGE = 2 << 20 };
+ * next one. */
+enum { SCRATCH_KEPT = 64 << 20 };
 
 int message_max_count = INT_MAX, short_max_count = INT_MAX;
 
@@ -52,7 +50,7 @@ scratch *message_scratch(enum slot slot) {
 }
 
 void scratch_free(scratch *s) {
-  free(s->data);
+  if (s->data != NULL) storage_free(s->data, s->bytes);
   *s = (scratch){0};
 }
 
@@ -63,15 +61,8 @@ void scratch_trim(scratch *s, size_t kept) {
 void *scratch_get(scratch *s, size_t bytes) {
   if (s->data != NULL && bytes <= s->bytes) return s->data;
   scratch_free(s);
-  size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : NMPI_ALIGNMENT;
-  if (posix_memalign(&s->data, alignment, bytes > 0 ? bytes : 1) != 0) {
-    *s = (scratch){0};
-    return NULL;
-  }
-#ifdef MADV_HUGEPAGE
-  if (bytes >= HUGE_PAGE) madvise(s->data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-#endif
-  s->bytes = bytes;
+  s->data = storage_create(bytes, false);
+  s->bytes = s->data != NULL ? bytes : 0;
   return s->data;
 }
 

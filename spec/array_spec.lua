@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local mpi = require "nmpi"
 local core = require("nmpi.lib").core
+require "spec.support.data" -- declares memcmp
 
 local RANK, SIZE = mpi.rank(), mpi.size()
 local INF = math.huge
@@ -160,6 +161,26 @@ describe("arrays: making", function()
           end
           local bytes = a.size * a.itemsize
           check(ffi.string(a.data, bytes) == ("\0"):rep(bytes), "%s %s: not zero", dtype, order)
+        end
+      end
+    end
+  end)
+
+  it("makes zeros where large arrays have been freed, for each array its own", function()
+    local MIB = 2 ^ 20
+    -- More of them, and more bytes, than are kept.
+    for _, case in ipairs { { 6, 2 * MIB }, { 6, 2 * MIB + 1 }, { 2, 40 * MIB }, { 3, 4 * MIB } } do
+      local n, bytes = unpack(case)
+      for _ = 1, 3 do
+        local arrays = {}
+        for k = 1, n do
+          local a = mpi.zeros(bytes, "int8")
+          check(a[0] == 0 and ffi.C.memcmp(a.data, a.data + 1, bytes - 1) == 0, "%d bytes: not zero", bytes)
+          arrays[k] = a:fill(k)
+        end
+        for k, a in ipairs(arrays) do
+          check(a[0] == k and a[bytes - 1] == k, "%d bytes: not its own", bytes)
+          a:free()
         end
       end
     end
