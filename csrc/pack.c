@@ -36,6 +36,8 @@ typedef struct loop {
   int64_t from;
 } loop;
 
+static const loop once = {1, 0, 0};
+
 /* The kernels are inlined where `size` is a constant, and where a step is one: memcpy is a single move then, which asks
  * for no alignment, and the loops are unrolled and vectorised. */
 #define INLINE static inline __attribute__((always_inline))
@@ -58,15 +60,21 @@ INLINE void copy_row(char *to, int64_t to_step, const char *from, int64_t from_s
   }
 }
 
+/* Elements one after the other in one of the layouts take fewer instructions. */
+INLINE void copy_any_row(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n,
+                         int64_t size) {
+  if (to_step == size) {
+    copy_row(to, size, from, from_step, n, size);
+  } else if (from_step == size) {
+    copy_row(to, to_step, from, size, n, size);
+  } else {
+    copy_row(to, to_step, from, from_step, n, size);
+  }
+}
+
 INLINE void copy_rows(char *to, const char *from, loop outer, loop inner, int64_t size) {
   for (int64_t i = 0; i < outer.n; i++) {
-    if (inner.to == size) {
-      copy_row(to, size, from, inner.from, inner.n, size);
-    } else if (inner.from == size) {
-      copy_row(to, inner.to, from, size, inner.n, size);
-    } else {
-      copy_row(to, inner.to, from, inner.from, inner.n, size);
-    }
+    copy_any_row(to, inner.to, from, inner.from, inner.n, size);
     to += outer.to;
     from += outer.from;
   }
@@ -96,29 +104,44 @@ INLINE void copy_blocks(char *to, const char *from, loop outer, loop inner, int6
   }
 }
 
-static void copy_2d(char *to, const char *from, loop outer, loop inner, int64_t size) {
+/* Loops go by address where a call is not inlined: copies of what has just been written would wait for it. */
+static void copy_2d(char *to, const char *from, const loop *outer, const loop *inner,
+                    int64_t size) {
   switch (size) {
-    case 1: copy_rows(to, from, outer, inner, 1); return;
-    case 2: copy_rows(to, from, outer, inner, 2); return;
-    case 4: copy_rows(to, from, outer, inner, 4); return;
-    case 8: copy_rows(to, from, outer, inner, 8); return;
-    case 16: copy_rows(to, from, outer, inner, 16); return;
+    case 1: copy_rows(to, from, *outer, *inner, 1); return;
+    case 2: copy_rows(to, from, *outer, *inner, 2); return;
+    case 4: copy_rows(to, from, *outer, *inner, 4); return;
+    case 8: copy_rows(to, from, *outer, *inner, 8); return;
+    case 16: copy_rows(to, from, *outer, *inner, 16); return;
     default: break;
   }
   if (size > 128) {
-    copy_blocks(to, from, outer, inner, size, 0);
+    copy_blocks(to, from, *outer, *inner, size, 0);
   } else if (size > 64) {
-    copy_blocks(to, from, outer, inner, size, 64);
+    copy_blocks(to, from, *outer, *inner, size, 64);
   } else if (size > 32) {
-    copy_blocks(to, from, outer, inner, size, 32);
+    copy_blocks(to, from, *outer, *inner, size, 32);
   } else if (size > 16) {
-    copy_blocks(to, from, outer, inner, size, 16);
+    copy_blocks(to, from, *outer, *inner, size, 16);
   } else if (size > 8) {
-    copy_blocks(to, from, outer, inner, size, 8);
+    copy_blocks(to, from, *outer, *inner, size, 8);
   } else if (size > 4) {
-    copy_blocks(to, from, outer, inner, size, 4);
+    copy_blocks(to, from, *outer, *inner, size, 4);
   } else {
-    copy_blocks(to, from, outer, inner, size, 2);
+    copy_blocks(to, from, *outer, *inner, size, 2);
+  }
+}
+
+/* The same in one loop: all of a short message. */
+static void copy_1d(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n,
+                    int64_t size) {
+  switch (size) {
+    case 1: copy_any_row(to, to_step, from, from_step, n, 1); return;
+    case 2: copy_any_row(to, to_step, from, from_step, n, 2); return;
+    case 4: copy_any_row(to, to_step, from, from_step, n, 4); return;
+    case 8: copy_any_row(to, to_step, from, from_step, n, 8); return;
+    case 16: copy_any_row(to, to_step, from, from_step, n, 16); return;
+    default: copy_2d(to, from, &once, &(loop){n, to_step, from_step}, size);
   }
 }
 
@@ -150,13 +173,14 @@ INLINE void copy_tiles(char *to, const char *from, loop outer, loop inner, int64
 }
 
 /* The inner loop is the one of small steps in `to`, the outer one in `from`. */
-static void transpose_2d(char *to, const char *from, loop outer, loop inner, int64_t size) {
-  switch (inner.to == size && outer.from == size ? size : 0) {
-    case 1: copy_tiles(to, from, outer, inner, 1, 16); return;
-    case 2: copy_tiles(to, from, outer, inner, 2, 8); return;
-    case 4: copy_tiles(to, from, outer, inner, 4, 8); return;
-    case 8: copy_tiles(to, from, outer, inner, 8, 8); return;
-    case 16: copy_tiles(to, from, outer, inner, 16, 4); return;
+static void transpose_2d(char *to, const char *from, const loop *outer, const loop *inner,
+                         int64_t size) {
+  switch (inner->to == size && outer->from == size ? size : 0) {
+    case 1: copy_tiles(to, from, *outer, *inner, 1, 16); return;
+    case 2: copy_tiles(to, from, *outer, *inner, 2, 8); return;
+    case 4: copy_tiles(to, from, *outer, *inner, 4, 8); return;
+    case 8: copy_tiles(to, from, *outer, *inner, 8, 8); return;
+    case 16: copy_tiles(to, from, *outer, *inner, 16, 4); return;
     default: copy_2d(to, from, outer, inner, size);
   }
 }
@@ -200,13 +224,13 @@ static bool is_transposed(loop *l, int depth) {
   return true;
 }
 
-typedef void kernel(char *to, const char *from, loop outer, loop inner, int64_t size);
+typedef void kernel(char *to, const char *from, const loop *outer, const loop *inner, int64_t size);
 
 /* All loops around the two that a kernel takes. */
 static void copy_nest(kernel *copy_kernel, char *to, const char *from, const loop *l, int depth,
                       int64_t size) {
   if (depth == 2) {
-    copy_kernel(to, from, l[0], l[1], size);
+    copy_kernel(to, from, &l[0], &l[1], size);
     return;
   }
   for (int64_t i = 0; i < l->n; i++) {
@@ -214,16 +238,37 @@ static void copy_nest(kernel *copy_kernel, char *to, const char *from, const loo
   }
 }
 
-static const loop once = {1, 0, 0};
+/* Two loops in any order, neither of which is empty. */
+static void copy_plane(char *to, const char *from, const loop *outer, const loop *inner,
+                       int64_t size) {
+  if (magnitude(outer->to) < magnitude(inner->to)) {
+    const loop *moved = outer;
+    outer = inner;
+    inner = moved;
+  }
+  if (inner->to == size && inner->from == size) {
+    copy_2d(to, from, &once, outer, size * inner->n);
+  } else if (outer->to == inner->to * inner->n && outer->from == inner->from * inner->n) {
+    copy_1d(to, inner->to, from, inner->from, outer->n * inner->n, size);
+  } else if (inner->n == 1) {
+    copy_1d(to, outer->to, from, outer->from, outer->n, size);
+  } else if (magnitude(outer->from) < magnitude(inner->from)) {
+    transpose_2d(to, from, outer, inner, size);
+  } else {
+    copy_2d(to, from, outer, inner, size);
+  }
+}
 
 /* All rounds of the loops, in any order. */
 static void copy_all(char *to, const char *from, loop *l, int depth, int64_t size) {
-  if (depth > 1) depth = order(l, depth);
+  if (depth > 2) depth = order(l, depth);
   if (l[depth - 1].to == size && l[depth - 1].from == size) size *= l[--depth].n;
   if (depth == 0) {
     memcpy(to, from, (size_t)size);
   } else if (depth == 1) {
-    copy_2d(to, from, once, l[0], size);
+    copy_1d(to, l->to, from, l->from, l->n, size);
+  } else if (depth == 2) {
+    copy_plane(to, from, &l[0], &l[1], size);
   } else {
     copy_nest(is_transposed(l, depth) ? transpose_2d : copy_2d, to, from, l, depth, size);
   }
@@ -261,26 +306,52 @@ static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-void pack(void *packed, const nmpi_array *view, int64_t limit) {
-  int64_t stride[NMPI_MAX_NDIM], size = view->itemsize, n = least(limit, view->length);
-  if (view->ndim == 1) {
-    copy_2d(packed, view->p.any, once, (loop){n, size, view->stride[0] * size}, size);
-    return;
-  }
+/* The first `n` elements of a view of any shape. */
+LONG_PATH void pack_any(void *packed, const nmpi_array *view, int64_t n) {
+  int64_t stride[NMPI_MAX_NDIM];
   packed_strides(view, stride);
   loops l = collapse(view, stride, view->stride);
-  copy_loops(packed, view->p.any, &l, n, size);
+  copy_loops(packed, view->p.any, &l, n, view->itemsize);
+}
+
+LONG_PATH void unpack_any(const nmpi_array *view, const void *packed, int64_t n) {
+  int64_t stride[NMPI_MAX_NDIM];
+  packed_strides(view, stride);
+  loops l = collapse(view, view->stride, stride);
+  copy_loops(view->p.any, packed, &l, n, view->itemsize);
+}
+
+/* Whether `n` elements are all that two loops reach, as they mostly are. */
+static bool is_plane(const nmpi_array *view, int64_t n) {
+  return view->ndim == 2 && n == view->length && n > 0;
+}
+
+void pack(void *packed, const nmpi_array *view, int64_t limit) {
+  const int64_t *extent = view->extent, *from = view->stride;
+  int64_t size = view->itemsize, n = least(limit, view->length);
+  if (view->ndim == 1) {
+    copy_1d(packed, size, view->p.any, from[0] * size, n, size);
+  } else if (is_plane(view, n)) {
+    loop rows = {extent[0], extent[1] * size, from[0] * size};
+    loop columns = {extent[1], size, from[1] * size};
+    copy_plane(packed, view->p.any, &rows, &columns, size);
+  } else {
+    pack_any(packed, view, n);
+  }
 }
 
 void unpack(const nmpi_array *view, const void *packed, int64_t limit) {
-  int64_t stride[NMPI_MAX_NDIM], size = view->itemsize, n = least(limit, view->length);
+  const int64_t *extent = view->extent, *to = view->stride;
+  int64_t size = view->itemsize, n = least(limit, view->length);
   if (view->ndim == 1) {
-    copy_2d(view->p.any, packed, once, (loop){n, view->stride[0] * size, size}, size);
-    return;
+    copy_1d(view->p.any, to[0] * size, packed, size, n, size);
+  } else if (is_plane(view, n)) {
+    loop rows = {extent[0], to[0] * size, extent[1] * size};
+    loop columns = {extent[1], to[1] * size, size};
+    copy_plane(view->p.any, packed, &rows, &columns, size);
+  } else {
+    unpack_any(view, packed, n);
   }
-  packed_strides(view, stride);
-  loops l = collapse(view, view->stride, stride);
-  copy_loops(view->p.any, packed, &l, n, size);
 }
 
 void copy(const nmpi_array *to, const void *from, const int64_t *from_stride) {
