@@ -393,17 +393,27 @@ SHORT_PATH bool arrays_are_short(const nmpi_array *send, const nmpi_array *recv)
   return send->type == recv->type && send->ctype == recv->ctype;
 }
 
-int message_send_view(message *m, const nmpi_array *a, const char *argument, scratch *packed);
-int message_recv_view(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed);
+SHORT_PATH bool array_is_usable(const nmpi_array *a, int refused) {
+  return a != NULL && a->type != NMPI_NONE && !(a->flags & refused);
+}
+
+/* A copy of a view's elements in scratch, or room for them, which `load` fills with them; it is this thread's where
+ * `packed` is NULL. NULL where that cannot be: message_refuse tells why. */
+void *view_pack(const nmpi_array *a, scratch *packed);
+void *view_room(const nmpi_array *a, bool load, scratch *packed);
+
+int message_refuse(message *m, const nmpi_array *a, const char *argument, bool receive)
+    __attribute__((cold));
 
 /* Builds a message from an array; a view is packed into scratch: this thread's where that is NULL. */
 SHORT_PATH int message_send(message *m, const nmpi_array *a, const char *argument,
                             scratch *packed) {
   if (RARELY(!array_is_plain(a, NMPI_IN_PLACE))) {
-    message view;
-    int code = message_send_view(&view, a, argument, packed);
-    *m = view;
-    return code;
+    void *data = view_pack(a, packed);
+    if (RARELY(data == NULL)) return message_refuse(m, a, argument, false);
+    message_describe(m, a, argument, data);
+    m->packed = true;
+    return NMPI_SUCCESS;
   }
   message_describe(m, a, argument, a->p.any);
   return NMPI_SUCCESS;
@@ -413,43 +423,52 @@ SHORT_PATH int message_send(message *m, const nmpi_array *a, const char *argumen
 SHORT_PATH int message_recv(message *m, nmpi_array *a, const char *argument, bool load,
                             scratch *packed) {
   if (RARELY(!array_is_plain(a, NMPI_IN_PLACE | NMPI_READONLY))) {
-    message view;
-    int code = message_recv_view(&view, a, argument, load, packed);
-    *m = view;
-    return code;
+    void *data = view_room(a, load, packed);
+    if (RARELY(data == NULL)) return message_refuse(m, a, argument, true);
+    message_describe(m, a, argument, data);
+    m->packed = true;
+    m->unpack = a;
+    return NMPI_SUCCESS;
   }
   message_describe(m, a, argument, a->p.any);
   return NMPI_SUCCESS;
 }
 
-int message_send_view_to(message *m, const nmpi_array *a, const char *argument, scratch *packed,
-                         const nmpi_comm *comm, int dest);
-int message_recv_view_from(message *m, nmpi_array *a, const char *argument, scratch *packed,
-                           const nmpi_comm *comm, int source);
+/* From so many bytes on, datatype.c is asked whether to describe a view. */
+enum { DESCRIBED_BYTES = 16 << 10 };
+
+SHORT_PATH bool array_may_be_described(const nmpi_array *a) {
+  return a != NULL && a->count == 0 && a->length * a->itemsize >= DESCRIBED_BYTES;
+}
+
+bool message_send_by_datatype(message *m, const nmpi_array *a, const char *argument,
+                              const nmpi_comm *comm, int dest);
+bool message_recv_by_datatype(message *m, const nmpi_array *a, const char *argument,
+                              const nmpi_comm *comm, int source);
 
 /* The same for one message to or from another process, which may describe a view by a datatype, not packed. */
 SHORT_PATH int message_send_to(message *m, const nmpi_array *a, const char *argument,
                                scratch *packed, const nmpi_comm *comm, int dest) {
-  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE))) {
+  if (RARELY(array_may_be_described(a))) {
     message view;
-    int code = message_send_view_to(&view, a, argument, packed, comm, dest);
-    *m = view;
-    return code;
+    if (message_send_by_datatype(&view, a, argument, comm, dest)) {
+      *m = view;
+      return NMPI_SUCCESS;
+    }
   }
-  message_describe(m, a, argument, a->p.any);
-  return NMPI_SUCCESS;
+  return message_send(m, a, argument, packed);
 }
 
 SHORT_PATH int message_recv_from(message *m, nmpi_array *a, const char *argument, scratch *packed,
                                  const nmpi_comm *comm, int source) {
-  if (RARELY(!array_is_plain(a, NMPI_IN_PLACE | NMPI_READONLY))) {
+  if (RARELY(array_may_be_described(a))) {
     message view;
-    int code = message_recv_view_from(&view, a, argument, packed, comm, source);
-    *m = view;
-    return code;
+    if (message_recv_by_datatype(&view, a, argument, comm, source)) {
+      *m = view;
+      return NMPI_SUCCESS;
+    }
   }
-  message_describe(m, a, argument, a->p.any);
-  return NMPI_SUCCESS;
+  return message_recv(m, a, argument, false, packed);
 }
 
 /* The side of a collective that this rank has not. */

@@ -96,49 +96,34 @@ bool array_is_gapless(const nmpi_array *a) {
   return a->type != NMPI_NONE && nmpi_array_is_contiguous(a, 0);
 }
 
-static int message_pack(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
+void *view_pack(const nmpi_array *a, scratch *packed) {
+  if (!array_is_usable(a, NMPI_IN_PLACE)) return NULL;
+  if (packed == NULL) packed = message_scratch(SLOT_SEND);
   void *data = scratch_get(packed, (size_t)a->length * (size_t)a->itemsize);
-  if (data == NULL) {
-    return fail(argument, "no memory to pack %lld elements", (long long)a->length);
-  }
-  message_describe(m, a, argument, data);
-  m->packed = true;
-  return NMPI_SUCCESS;
+  if (data != NULL) pack(data, a, a->length);
+  return data;
 }
 
-static int fail_nil(const char *argument) {
-  return fail(argument, "expected an array, got nil");
+void *view_room(const nmpi_array *a, bool load, scratch *packed) {
+  if (!array_is_usable(a, NMPI_IN_PLACE | NMPI_READONLY) || !array_is_injective(a)) return NULL;
+  if (packed == NULL) packed = message_scratch(SLOT_RECV);
+  void *data = scratch_get(packed, (size_t)a->length * (size_t)a->itemsize);
+  if (data != NULL && load) pack(data, a, a->length);
+  return data;
 }
 
-static int check_array(const nmpi_array *a, const char *argument) {
-  if (a->flags & NMPI_IN_PLACE) return fail(argument, "IN_PLACE is not allowed here");
-  if (a->type == NMPI_NONE) return fail(argument, "expected an array, got one that has been freed");
-  return NMPI_SUCCESS;
-}
-
-int message_send_view(message *m, const nmpi_array *a, const char *argument, scratch *packed) {
+int message_refuse(message *m, const nmpi_array *a, const char *argument, bool receive) {
   message_none(m);
-  if (a == NULL) return fail_nil(argument);
-  TRY(check_array(a, argument));
-  TRY(message_pack(m, a, argument, packed != NULL ? packed : message_scratch(SLOT_SEND)));
-  pack(m->data, a, a->length);
-  return NMPI_SUCCESS;
-}
-
-int message_recv_view(message *m, nmpi_array *a, const char *argument, bool load, scratch *packed) {
-  message_none(m);
-  if (a == NULL) return fail_nil(argument);
-  if (a->flags & NMPI_READONLY) {
+  if (a == NULL) return fail(argument, "expected an array, got nil");
+  if (receive && a->flags & NMPI_READONLY) {
     return fail(argument, "expected a writable array, got a read-only one");
   }
-  TRY(check_array(a, argument));
-  if (!array_is_injective(a)) {
+  if (a->flags & NMPI_IN_PLACE) return fail(argument, "IN_PLACE is not allowed here");
+  if (a->type == NMPI_NONE) return fail(argument, "expected an array, got one that has been freed");
+  if (receive && !array_is_injective(a)) {
     return fail(argument, "expected a view whose elements do not overlap: it is written to");
   }
-  TRY(message_pack(m, a, argument, packed != NULL ? packed : message_scratch(SLOT_RECV)));
-  m->unpack = a;
-  if (load) pack(m->data, a, a->length);
-  return NMPI_SUCCESS;
+  return fail(argument, "no memory to pack %lld elements", (long long)a->length);
 }
 
 void *message_copy(const void *data, size_t bytes, const char *argument) {
