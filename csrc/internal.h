@@ -382,6 +382,15 @@ SHORT_PATH bool array_is_short(const nmpi_array *a, int refused) {
   return a != NULL && a->count > 0 && a->count <= short_max_count && !(a->flags & refused);
 }
 
+SHORT_PATH size_t array_bytes(const nmpi_array *a) {
+  return (size_t)a->length * (size_t)a->itemsize;
+}
+
+/* The bytes that an element takes in a message. */
+SHORT_PATH int array_wire(const nmpi_array *a) {
+  return a->type == NMPI_STRUCT ? a->itemsize : dtypes[a->type].wire;
+}
+
 /* The same for the two sides of a collective in one process, which must not overlap. */
 SHORT_PATH bool arrays_are_short(const nmpi_array *send, const nmpi_array *recv) {
   if (!array_is_short(send, 0) || !array_is_short(recv, NMPI_READONLY)) return false;
@@ -615,6 +624,22 @@ int check_buffer(int64_t wire, int dest);
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 
+/* What pending operations of one direction that a message to oneself may meet have in common at least: so that it need not
+ * be compared with each. */
+typedef struct crowd {
+  int count;
+  uintptr_t low, high; /* of all their memory */
+  int64_t shortest;    /* in bytes */
+} crowd;
+
+/* Of this thread: sends and receives; NULL before its first request. */
+extern THREAD_LOCAL crowd *crowds;
+
+SHORT_PATH bool crowd_is_apart(const crowd *c, const void *data, size_t bytes) {
+  uintptr_t low = (uintptr_t)data;
+  return c->count == 0 || low + bytes <= c->low || c->high <= low;
+}
+
 int request_check_alone(const char *argument, const void *data, size_t bytes, MPI_Comm comm,
                         bool receive);
 
@@ -642,6 +667,26 @@ SHORT_PATH bool request_watch(const nmpi_comm *comm, int dest, int tag, int64_t 
 }
 
 void request_watched(void);
+
+/* Whether the shortest path may send an array: what follows need not be compared with pending operations. */
+SHORT_PATH bool request_send_is_free(const nmpi_array *a, const nmpi_comm *comm, int dest) {
+  if (dest != comm->rank || crowds == NULL || crowds[true].count == 0) return true;
+  if (WATCHES && crowds[true].shortest < a->length * array_wire(a)) return false;
+  return comm->size > 1 || crowd_is_apart(&crowds[true], a->p.any, array_bytes(a));
+}
+
+/* The same of a receive, with what MPI is to be given as its count and datatype; see message_from_self. */
+SHORT_PATH bool request_recv_is_free(const nmpi_array *a, const nmpi_comm *comm, int *count,
+                                     MPI_Datatype *type) {
+  size_t bytes = array_bytes(a);
+  *count = a->count;
+  *type = dtypes[a->type].unit;
+  if (comm->size > 1) return true;
+  *count = (int)bytes;
+  *type = MPI_BYTE;
+  return array_wire(a) == a->itemsize && bytes <= (size_t)short_max_count &&
+         (crowds == NULL || crowd_is_apart(&crowds[false], a->p.any, bytes));
+}
 
 /* Whether somebody has told that the process ends with a failure, so that the job will be aborted. */
 bool exit_has_failed(void);

@@ -29,41 +29,53 @@ enum state {
   ABANDONED, /* freed, or completed or cancelled by force: counts as null */
 };
 
-/* Arrays of requests up to this length are kept apart from longer ones, so that a program can wait for a few requests
- * in between without what is known of the many being forgotten. */
-enum { SHORT_LIST = 32, LISTS = 2 };
+/* What distinguishes an operation. */
+enum trait {
+  RECEIVE = 1,
+  PERSISTENT = 2,
+  FOREIGN = 4,      /* Lua anchors the memory */
+  ALONE = 8,        /* in a communicator of one process */
+  LOCAL = 16,       /* a message to oneself may meet it */
+  WATCHED = 32,     /* it may be cut by the send that is going on */
+  CUT = 64,         /* it has been, and MPI will not say so */
+  CANCELLING = 128, /* MPI_Cancel has been called */
+  NOBODY = 256,     /* receives from nobody, or is persistent and has nobody as its peer */
+  PACKED = 512,     /* a view, which `view` holds */
+  NOTED = 1024,     /* `line` is set */
+  KEPT = 2048,      /* in the pool's list */
 
-/* What a call on an array of many requests goes through comes first, so that it stays in one cache line. */
+  /* What ends without further ado may have these only. */
+  SIMPLE = RECEIVE | PERSISTENT | FOREIGN | ALONE | LOCAL
+};
+
+/* What every operation goes through comes first, in one cache line. */
 typedef struct operation {
+  _Alignas(NMPI_ALIGNMENT) double number; /* last given out, see number_of */
   enum state state;
-  int generation;   /* of the number last given out */
-  int place[LISTS]; /* in the pool's lists, or END */
-  int next;         /* slot, in the pool's list of free ones or of local ones */
-  int before;       /* slot, in the list of local ones */
+  unsigned traits;
   MPI_Request handle;
-  bool receive;
-  bool persistent;
-  bool foreign;    /* Lua anchors the memory */
-  bool cancelling; /* MPI_Cancel has been called */
-  bool listed;     /* in what startall has seen of its array */
-  bool local;      /* a message to oneself may meet it */
-  bool watched;    /* it may be cut by the send that is going on */
-  bool cut;        /* it has been, and MPI will not say so */
-  bool alone;      /* in a communicator of one process */
-  MPI_Comm comm;
-  int own; /* this process's rank in it */
-  MPI_Message matched;
-  message message;
   nmpi_owner *owner;
-  scratch packed;
-  nmpi_array view; /* what `packed` stands for */
-  const char *routine;
+  int64_t elements; /* of a receive: as in message */
+  int64_t wire;
+  int next;     /* slot, in the pool's list of free ones */
+  unsigned met; /* the last call on an array that has met it */
+  bool among_local;
+  int next_local; /* slot, in the pool's list of local ones */
+  int place;      /* in the pool's list of an array, if KEPT */
   int peer;
   int tag;
-  char *line; /* of the script, where noted */
+  const char *routine;
+  const void *data; /* of local ones: as in message */
+  size_t bytes;     /* none where the data are packed */
+  int own;          /* this process's rank in the communicator */
+  MPI_Comm comm;
+  MPI_Message matched;
+  scratch packed;
+  nmpi_array view; /* what `packed` stands for */
+  char *line;      /* of the script, where noted */
 } operation;
 
-/* The active requests of an array, each once. It is kept for the next call, which looks up only what differs: a program
+/* The active requests of a long array, each once. It is kept for the next call, which looks up only what differs: a program
  * that waits for one of many again and again would otherwise pay for all of them each time. A number never stands for
  * another operation later, so an entry is out of date only when its operation has ended, which says so here. */
 typedef struct list {
@@ -80,14 +92,6 @@ typedef struct list {
   scratch memory[6];
 } list;
 
-/* What local operations of one direction have in common at least, until none is left: so that a message to oneself need
- * not be compared with each. */
-typedef struct crowd {
-  int count;
-  uintptr_t low, high; /* of all memory, in communicators of one process */
-  int64_t shortest;    /* in bytes */
-} crowd;
-
 typedef struct pool {
   int id;
   bool taken; /* by a thread that lives */
@@ -95,10 +99,12 @@ typedef struct pool {
   int count;
   int room;
   int free;        /* the first free slot */
-  int local;       /* the first local one */
+  int local;       /* the first local one, see next_local */
   crowd crowds[2]; /* of the local ones; 1: receives */
   int foreign;     /* pending operations on foreign memory */
-  list lists[LISTS];
+  double last;     /* the number from which on a slot is used up */
+  uint64_t calls;  /* on arrays of requests */
+  list list;
 } pool;
 
 static pool *pools[MAX_POOLS];
@@ -107,6 +113,7 @@ static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
 static pthread_key_t pool_key;
 static THREAD_LOCAL pool *mine;
+THREAD_LOCAL crowd *crowds;
 
 /* The pool outlives its thread, for the sake of its generations: the next thread goes on with it. */
 static void pool_leave(void *pool_) {
@@ -119,6 +126,11 @@ static void pool_make_key(void) {
   pthread_key_create(&pool_key, pool_leave);
 }
 
+/* The number of a slot's operation: of the next generation, if it is larger by MAX_SLOTS. */
+static double number_of(const pool *p, int slot, int generation) {
+  return ((double)p->id * (1 << GENERATION_BITS) + generation) * MAX_SLOTS + slot;
+}
+
 static pool *pool_find(void) {
   for (int i = 0; i < pool_count; i++) {
     if (!pools[i]->taken) return pools[i];
@@ -128,6 +140,7 @@ static pool *pool_find(void) {
   if (p == NULL) return NULL;
   p->id = pool_count;
   p->free = p->local = END;
+  p->last = number_of(p, 0, MAX_GENERATION);
   pools[pool_count++] = p;
   return p;
 }
@@ -137,6 +150,7 @@ LONG_PATH pool *pool_join(void) {
   pthread_mutex_lock(&pools_mutex);
   mine = pool_find();
   if (mine != NULL) mine->taken = true;
+  crowds = mine != NULL ? mine->crowds : NULL;
   pthread_mutex_unlock(&pools_mutex);
   pthread_setspecific(pool_key, mine);
   return mine;
@@ -149,56 +163,62 @@ SHORT_PATH pool *pool_mine(void) {
 LONG_PATH bool pool_grow(pool *p) {
   int room = p->room == 0 ? 64 : 2 * p->room;
   if (room > MAX_SLOTS) return false;
-  operation *slots = realloc(p->slots, (size_t)room * sizeof *slots);
+  operation *slots = aligned_alloc(_Alignof(operation), (size_t)room * sizeof *slots);
   if (slots == NULL) return false;
+  if (p->count > 0) memcpy(slots, p->slots, (size_t)p->count * sizeof *slots);
+  free(p->slots);
   p->slots = slots;
   p->room = room;
   return true;
 }
 
-/* A slot that has never been used. */
-LONG_PATH operation *slot_first(pool *p) {
-  operation *r = &p->slots[p->count++];
-  *r = (operation){.place = {END, END}};
-  return r;
-}
-
-/* A slot for an operation that is about to start; NULL after a failure. */
-SHORT_PATH operation *take(void) {
+/* Makes a slot that has never been used the first free one. */
+LONG_PATH bool pool_extend(void) {
   pool *p = pool_mine();
-  operation *r = NULL;
   if (p == NULL) {
     fail("request", "no more than %d threads can make requests", MAX_POOLS);
-  } else if (p->free != END) {
-    r = &p->slots[p->free];
-    p->free = r->next;
-  } else if (p->count == p->room && !pool_grow(p)) {
-    fail("request", "there are too many pending operations, %d", p->count);
-  } else {
-    r = slot_first(p);
+    return false;
   }
-  if (r != NULL) r->generation++;
-  return r;
+  if (p->count == p->room && !pool_grow(p)) {
+    fail("request", "there are too many pending operations, %d", p->count);
+    return false;
+  }
+  p->free = p->count++;
+  p->slots[p->free] = (operation){.number = number_of(p, p->free, 0), .next = END};
+  return true;
 }
 
-/* Ends what a slot was taken for. One whose generations are used up is not used again. */
-SHORT_PATH void retire(operation *r) {
-  if (r->owner != NULL) owner_release(r->owner);
-  r->owner = NULL;
-  if (RARELY(r->line != NULL)) free(r->line);
-  r->line = NULL;
-  if (RARELY(r->packed.bytes > PACK_KEPT)) scratch_free(&r->packed);
-  mine->foreign -= r->foreign;
-  r->foreign = false;
+/* The slot for the operation that is about to start, which remains free until it is taken; NULL after a failure. */
+SHORT_PATH operation *next_free(void) {
+  if (RARELY(mine == NULL || mine->free == END) && !pool_extend()) return NULL;
+  return &mine->slots[mine->free];
+}
+
+SHORT_PATH void take(operation *r) {
+  mine->free = r->next;
+  r->number += MAX_SLOTS;
+}
+
+/* One whose generations are used up is not used again. */
+SHORT_PATH void give_back(operation *r) {
   r->state = FREE;
-  if (r->generation == MAX_GENERATION) return;
+  if (RARELY(r->number >= mine->last)) return;
   r->next = mine->free;
   mine->free = (int)(r - mine->slots);
 }
 
-SHORT_PATH double number_of(const operation *r) {
-  double high = (double)mine->id * (1 << GENERATION_BITS) + (double)r->generation;
-  return high * MAX_SLOTS + (double)(r - mine->slots);
+SHORT_PATH void let_go(operation *r) {
+  if (r->owner != NULL) owner_release(r->owner);
+  mine->foreign -= (r->traits & FOREIGN) != 0;
+}
+
+/* Ends what a slot was taken for. */
+static void retire(operation *r) {
+  let_go(r);
+  free(r->line);
+  r->line = NULL;
+  scratch_trim(&r->packed, PACK_KEPT);
+  give_back(r);
 }
 
 LONG_PATH int fail_to_find(double number, bool whole, const char *argument) {
@@ -213,23 +233,23 @@ LONG_PATH int fail_to_find(double number, bool whole, const char *argument) {
 }
 
 /* Finds the request of a number; NULL for one that is null or has completed. */
-SHORT_PATH int find_integer(int64_t number, const char *argument, operation **found) {
+static int find_integer(int64_t number, const char *argument, operation **found) {
   *found = NULL;
   if (number == NMPI_REQUEST_NULL) return NMPI_SUCCESS;
   const pool *p = pool_mine();
   int slot = (int)(number & (MAX_SLOTS - 1));
   int generation = (int)(number >> SLOT_BITS & MAX_GENERATION);
   if (p == NULL || number >> (SLOT_BITS + GENERATION_BITS) != p->id || slot >= p->count ||
-      generation == 0 || generation > p->slots[slot].generation) {
+      generation == 0 || (double)number > p->slots[slot].number) {
     return fail_to_find((double)number, number >= MAX_SLOTS && number < INT64_C(1) << 53, argument);
   }
   operation *r = &p->slots[slot];
   bool live = r->state != FREE && r->state != ABANDONED;
-  if (generation == r->generation && live) *found = r;
+  if (r->number == (double)number && live) *found = r;
   return NMPI_SUCCESS;
 }
 
-SHORT_PATH int find(double number, const char *argument, operation **found) {
+static int find(double number, const char *argument, operation **found) {
   bool small = number >= 0 && number < 0x1p53;
   int64_t integer = small ? (int64_t)number : 0;
   if (small && (double)integer == number) return find_integer(integer, argument, found);
@@ -242,30 +262,40 @@ SHORT_PATH int check_not_message(const operation *r, const char *argument) {
   return fail(argument, "expected a request, got a message that mprobe found");
 }
 
-SHORT_PATH int find_request(double number, const char *argument, operation **found) {
+static int find_request(double number, const char *argument, operation **found) {
   TRY(find(number, argument, found));
   return check_not_message(*found, argument);
 }
 
-/* ---- the lists of the pool ---- */
+/* The active request of a number, by the shortest path; NULL if there is none. */
+SHORT_PATH operation *find_active(double number) {
+  if (mine == NULL || !(number >= MAX_SLOTS && number < 0x1p53)) return NULL;
+  int slot = (int)((int64_t)number & (MAX_SLOTS - 1));
+  if (slot >= mine->count) return NULL;
+  operation *r = &mine->slots[slot];
+  return r->number == number && r->state == ACTIVE ? r : NULL;
+}
+
+/* ---- the list of the pool ---- */
 
 enum { UNKNOWN = -1 }; /* no request has this number */
 
 /* The request of an entry is no longer among the active ones. */
-LONG_PATH void list_drop(list *l, int k) {
-  int which = (int)(l - mine->lists), last = --l->active;
-  mine->slots[l->slots[k]].place[which] = END;
+static void list_drop(list *l, int k) {
+  int last = --l->active;
+  mine->slots[l->slots[k]].traits &= ~(unsigned)KEPT;
   l->known[l->positions[k]] = UNKNOWN;
   if (k == last) return;
   l->handles[k] = l->handles[last];
   l->slots[k] = l->slots[last];
   l->positions[k] = l->positions[last];
-  mine->slots[l->slots[k]].place[which] = k;
+  mine->slots[l->slots[k]].place = k;
 }
 
 static void list_add(list *l, operation *r, int position) {
   int k = l->active++;
-  r->place[l - mine->lists] = k;
+  r->traits |= KEPT;
+  r->place = k;
   l->handles[k] = r->handle;
   l->slots[k] = (int)(r - mine->slots);
   l->positions[k] = position;
@@ -310,25 +340,41 @@ static bool is_complete(const operation *r, MPI_Status *found) {
   return done;
 }
 
+/* Goes through the local operations: the one that `link`, or one after it, leads to; NULL at the end. Those that have
+ * ended are in the list until then, so that ones which come and go need not be put there and taken out each time. */
+static operation *next_local(int *link) {
+  while (*link != END) {
+    operation *r = &mine->slots[*link];
+    if (r->state == ACTIVE && r->traits & LOCAL) return r;
+    r->among_local = false;
+    *link = r->next_local;
+  }
+  return NULL;
+}
+
 bool request_watch_own(MPI_Comm comm, int dest, int tag, int64_t bytes) {
   bool any = false;
+  operation *r;
   if (mine == NULL || mine->crowds[true].count == 0) return false;
   if (mine->crowds[true].shortest >= bytes) return false;
-  for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
-    operation *r = &mine->slots[slot];
-    r->watched = r->receive && r->comm == comm && message_wire(&r->message) < bytes &&
-                 (r->peer == MPI_ANY_SOURCE || r->peer == dest) &&
-                 (r->tag == MPI_ANY_TAG || r->tag == tag) && !is_complete(r, MPI_STATUS_IGNORE);
-    any |= r->watched;
+  for (int *link = &mine->local; (r = next_local(link)) != NULL; link = &r->next_local) {
+    if (!(r->traits & RECEIVE) || r->comm != comm || r->elements * r->wire >= bytes) continue;
+    if (r->peer != MPI_ANY_SOURCE && r->peer != dest) continue;
+    if (r->tag != MPI_ANY_TAG && r->tag != tag) continue;
+    if (is_complete(r, MPI_STATUS_IGNORE)) continue;
+    r->traits |= WATCHED;
+    any = true;
   }
   return any;
 }
 
 void request_watched(void) {
-  for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
-    operation *r = &mine->slots[slot];
+  operation *r;
+  for (int *link = &mine->local; (r = next_local(link)) != NULL; link = &r->next_local) {
     MPI_Status found = {.MPI_SOURCE = MPI_PROC_NULL};
-    if (r->watched) r->cut = is_complete(r, &found) && found.MPI_SOURCE == r->own;
+    if (!(r->traits & WATCHED)) continue;
+    r->traits &= ~(unsigned)WATCHED;
+    if (is_complete(r, &found) && found.MPI_SOURCE == r->own) r->traits |= CUT;
   }
 }
 
@@ -338,131 +384,149 @@ void request_watched(void) {
 int request_check_alone(const char *argument, const void *data, size_t bytes, MPI_Comm comm,
                         bool receive) {
   uintptr_t low = (uintptr_t)data, high = low + bytes;
-  if (mine == NULL || bytes == 0) return NMPI_SUCCESS;
-  const crowd *others = &mine->crowds[!receive];
-  if (others->count == 0 || high <= others->low || others->high <= low) return NMPI_SUCCESS;
-  for (int slot = mine->local; slot != END; slot = mine->slots[slot].next) {
-    const operation *r = &mine->slots[slot];
-    uintptr_t other = (uintptr_t)r->message.data;
-    if (r->receive == receive || r->comm != comm || r->message.packed) continue;
-    if (r->message.bytes == 0 || other >= high || low >= other + r->message.bytes) continue;
+  if (mine == NULL || bytes == 0 || crowd_is_apart(&mine->crowds[!receive], data, bytes)) {
+    return NMPI_SUCCESS;
+  }
+  operation *r;
+  for (int *link = &mine->local; (r = next_local(link)) != NULL; link = &r->next_local) {
+    uintptr_t other = (uintptr_t)r->data;
+    if ((r->traits & RECEIVE) == receive || r->comm != comm || r->bytes == 0) continue;
+    if (other >= high || low >= other + r->bytes) continue;
     return fail(argument, "expected memory of its own, but it overlaps that of a pending %s",
                 r->routine);
   }
   return NMPI_SUCCESS;
 }
 
-static int check_alone(const operation *r) {
-  const message *m = &r->message;
-  return request_check_alone(m->argument, m->data, m->packed ? 0 : m->bytes, r->comm, r->receive);
-}
-
 /* ---- posting ---- */
 
-/* Open MPI's messages to oneself may cut any receive from oneself, see watch; check_alone wants those in communicators of
- * one process. */
-SHORT_PATH bool is_local(const operation *r) {
-#ifdef OPEN_MPI
-  if (r->receive && (r->peer == r->own || r->peer == MPI_ANY_SOURCE)) return true;
-#endif
-  return r->alone;
+/* Open MPI's messages to oneself may cut any receive from oneself, see watch; check_alone wants those in communicators
+ * of one process. */
+SHORT_PATH unsigned traits_of(bool receive, int peer, const nmpi_comm *comm) {
+  bool own = peer == comm->rank || (receive && peer == MPI_ANY_SOURCE), alone = comm->size == 1;
+  unsigned traits = (receive ? RECEIVE : 0) | (alone ? ALONE : 0);
+  if (own && (alone || (WATCHES && receive))) traits |= LOCAL;
+  if (receive && peer == MPI_PROC_NULL) traits |= NOBODY;
+  return traits;
 }
 
-SHORT_PATH void crowd_join(crowd *c, const operation *r) {
-  if (c->count++ == 0) *c = (crowd){.count = 1, .low = UINTPTR_MAX, .shortest = INT64_MAX};
-  int64_t wire = message_wire(&r->message);
-  if (wire < c->shortest) c->shortest = wire;
-  if (!r->alone || r->message.packed) return;
-  uintptr_t low = (uintptr_t)r->message.data, high = low + r->message.bytes;
+/* What is local joins the others. */
+SHORT_PATH void join(operation *r) {
+  crowd *c = &mine->crowds[r->traits & RECEIVE];
+  uintptr_t low = (uintptr_t)r->data, high = low + r->bytes;
+  int64_t wire = r->elements * r->wire;
+  if (c->count++ == 0) *c = (crowd){.count = 1, .low = low, .high = high, .shortest = wire};
   if (low < c->low) c->low = low;
   if (high > c->high) c->high = high;
+  if (wire < c->shortest) c->shortest = wire;
+  if (r->among_local) return;
+  r->among_local = true;
+  r->next_local = mine->local;
+  mine->local = (int)(r - mine->slots);
 }
 
 SHORT_PATH void activate(operation *r) {
-  int slot = (int)(r - mine->slots);
   r->state = ACTIVE;
-  r->cancelling = r->watched = r->cut = false;
-  r->local = is_local(r);
-  if (!r->local) return;
-  crowd_join(&mine->crowds[r->receive], r);
-  r->next = mine->local;
-  r->before = END;
-  if (r->next != END) mine->slots[r->next].before = slot;
-  mine->local = slot;
+  if (r->traits & LOCAL) join(r);
 }
 
-SHORT_PATH void leave(operation *r) {
-  mine->crowds[r->receive].count--;
-  if (r->next != END) mine->slots[r->next].before = r->before;
-  if (r->before != END) {
-    mine->slots[r->before].next = r->next;
-  } else {
-    mine->local = r->next;
-  }
-}
-
-SHORT_PATH void deactivate(operation *r) {
-  if (r->local) leave(r);
-  for (int i = 0; i < LISTS; i++) {
-    if (r->place[i] != END) list_drop(&mine->lists[i], r->place[i]);
-  }
-}
-
-/* What follows the call that posts an operation. */
-SHORT_PATH int posted(operation *r, int code, const nmpi_array *data, const char *routine, int peer,
-                      int tag, MPI_Comm comm, double *number) {
-  if (RARELY(r->message.large)) message_free_type(r->message.type);
-  r->message.large = false;
-  if (code != MPI_SUCCESS) {
-    retire(r);
-    return code;
-  }
-  r->comm = comm;
+/* What it has in common with persistent ones that have not been started. */
+SHORT_PATH void describe(operation *r, unsigned traits, const nmpi_array *data, const char *routine,
+                         int peer, int tag) {
   r->owner = data->owner;
-  owner_retain(r->owner);
-  r->foreign = data->owner == NULL;
-  mine->foreign += r->foreign;
-  if (r->message.packed) r->view = *data;
-  r->message.argument = NULL; /* what completes it has no such argument */
+  if (r->owner != NULL) {
+    owner_retain(r->owner);
+  } else {
+    traits |= FOREIGN;
+    mine->foreign++;
+  }
+  r->traits = traits;
   r->routine = routine;
   r->peer = peer;
   r->tag = tag;
-  if (r->persistent) {
+}
+
+/* What the others need not know of one that is not local. */
+SHORT_PATH void describe_local(operation *r, const void *data, size_t bytes,
+                               const nmpi_comm *comm) {
+  r->data = data;
+  r->bytes = bytes;
+  r->comm = comm->handle;
+  r->own = comm->rank;
+}
+
+/* What follows the call that posts an operation by the long path. */
+static int posted(operation *r, message *m, int code, unsigned traits, const nmpi_array *data,
+                  const char *routine, int peer, int tag, const nmpi_comm *comm, double *number) {
+  if (m->large) message_free_type(m->type);
+  if (code != MPI_SUCCESS) {
+    scratch_trim(&r->packed, PACK_KEPT);
+    return code;
+  }
+  take(r);
+  if (m->packed) {
+    r->view = *data;
+    traits |= PACKED;
+  }
+  r->elements = m->elements;
+  r->wire = m->wire;
+  describe_local(r, m->data, m->packed ? 0 : m->bytes, comm);
+  describe(r, traits, data, routine, peer, tag);
+  if (traits & PERSISTENT) {
     r->state = INACTIVE;
   } else {
     activate(r);
   }
-  *number = number_of(r);
+  *number = r->number;
   return NMPI_SUCCESS;
 }
 
 /* MPI_Isend and its like, MPI_Send_init too. */
 typedef int isender(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
-enum sending { AT_ONCE, BUFFERED, PERSISTENT };
+enum sending { AT_ONCE, BUFFERED, PERSISTENTLY };
+
+LONG_PATH int isend_view(isender *mpi_isend, enum sending sending, const char *routine,
+                         const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
+                         double *number) {
+  bool persistent = sending == PERSISTENTLY;
+  operation *r = next_free();
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
+  message m;
+  int code = persistent ? message_send(&m, data, "data", &r->packed)
+                        : message_send_to(&m, data, "data", &r->packed, comm, dest);
+  if (code == NMPI_SUCCESS && sending == BUFFERED) code = check_buffer(message_wire(&m), dest);
+  if (code == NMPI_SUCCESS && !persistent) code = request_alone(&m, comm, false);
+  if (code == NMPI_SUCCESS) {
+    bool watched = !persistent && request_watch(comm, dest, tag, message_wire(&m));
+    code = mpi_isend(m.data, m.count, m.type, dest, tag, comm->handle, &r->handle);
+    if (watched) request_watched();
+  }
+  unsigned traits = traits_of(false, dest, comm);
+  if (persistent) traits |= PERSISTENT | (dest == MPI_PROC_NULL ? NOBODY : 0);
+  return posted(r, &m, code, traits, data, routine, dest, tag, comm, number);
+}
 
 SHORT_PATH int isend_by(isender *mpi_isend, enum sending sending, const char *routine,
                         const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
                         double *number) {
   *number = NMPI_REQUEST_NULL;
   TRY(check_send(&comm, dest, tag));
-  operation *r = take();
+  operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
-  r->receive = false;
-  r->own = comm->rank;
-  r->alone = comm->size == 1;
-  r->persistent = sending == PERSISTENT;
-  message *m = &r->message;
-  int code = sending == PERSISTENT ? message_send(m, data, "data", &r->packed)
-                                   : message_send_to(m, data, "data", &r->packed, comm, dest);
-  if (code == NMPI_SUCCESS && sending == BUFFERED) code = check_buffer(message_wire(m), dest);
-  if (code == NMPI_SUCCESS && sending != PERSISTENT) code = request_alone(m, comm, false);
-  if (code == NMPI_SUCCESS) {
-    bool watched = sending != PERSISTENT && request_watch(comm, dest, tag, message_wire(m));
-    code = mpi_isend(m->data, m->count, m->type, dest, tag, comm->handle, &r->handle);
-    if (watched) request_watched();
+  if (sending != AT_ONCE || !array_is_short(data, 0) || !request_send_is_free(data, comm, dest)) {
+    return isend_view(mpi_isend, sending, routine, data, dest, tag, comm, number);
   }
-  return posted(r, code, data, routine, dest, tag, comm->handle, number);
+  int code = mpi_isend(data->p.any, data->count, dtypes[data->type].unit, dest, tag, comm->handle,
+                       &r->handle);
+  if (code != MPI_SUCCESS) return code;
+  take(r);
+  unsigned traits = traits_of(false, dest, comm);
+  if (traits & LOCAL) describe_local(r, data->p.any, array_bytes(data), comm);
+  describe(r, traits, data, routine, dest, tag);
+  activate(r);
+  *number = r->number;
+  return NMPI_SUCCESS;
 }
 
 int nmpi_isend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request) {
@@ -483,32 +547,53 @@ int nmpi_irsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm
 
 int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
                    double *request) {
-  return isend_by(MPI_Send_init, PERSISTENT, "send_init", data, dest, tag, comm, request);
+  return isend_by(MPI_Send_init, PERSISTENTLY, "send_init", data, dest, tag, comm, request);
 }
 
 /* MPI_Irecv and MPI_Recv_init. */
 typedef int ireceiver(void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
+LONG_PATH int irecv_view(ireceiver *mpi_irecv, bool persistent, const char *routine,
+                         nmpi_array *data, int source, int tag, const nmpi_comm *comm,
+                         double *number) {
+  operation *r = next_free();
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
+  message m;
+  int code = persistent ? message_recv(&m, data, "data", false, &r->packed)
+                        : message_recv_from(&m, data, "data", &r->packed, comm, source);
+  if (code == NMPI_SUCCESS && persistent && comm->size == 1) message_from_self(&m);
+  if (code == NMPI_SUCCESS && !persistent) code = request_alone(&m, comm, true);
+  if (code == NMPI_SUCCESS) {
+    code = mpi_irecv(m.data, m.count, m.type, source, tag, comm->handle, &r->handle);
+  }
+  unsigned traits = traits_of(true, source, comm) | (persistent ? PERSISTENT : 0);
+  return posted(r, &m, code, traits, data, routine, source, tag, comm, number);
+}
+
 SHORT_PATH int irecv_by(ireceiver *mpi_irecv, bool persistent, const char *routine,
                         nmpi_array *data, int source, int tag, const nmpi_comm *comm,
                         double *number) {
+  int count;
+  MPI_Datatype type;
   *number = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
-  operation *r = take();
+  operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
-  r->receive = true;
-  r->own = comm->rank;
-  r->alone = comm->size == 1;
-  r->persistent = persistent;
-  message *m = &r->message;
-  int code = persistent ? message_recv(m, data, "data", false, &r->packed)
-                        : message_recv_from(m, data, "data", &r->packed, comm, source);
-  if (code == NMPI_SUCCESS && persistent && r->alone) message_from_self(m);
-  if (code == NMPI_SUCCESS && !persistent) code = request_alone(m, comm, true);
-  if (code == NMPI_SUCCESS) {
-    code = mpi_irecv(m->data, m->count, m->type, source, tag, comm->handle, &r->handle);
+  if (persistent || !array_is_short(data, NMPI_READONLY) ||
+      !request_recv_is_free(data, comm, &count, &type)) {
+    return irecv_view(mpi_irecv, persistent, routine, data, source, tag, comm, number);
   }
-  return posted(r, code, data, routine, source, tag, comm->handle, number);
+  int code = mpi_irecv(data->p.any, count, type, source, tag, comm->handle, &r->handle);
+  if (code != MPI_SUCCESS) return code;
+  take(r);
+  unsigned traits = traits_of(true, source, comm);
+  r->elements = data->length;
+  r->wire = array_wire(data);
+  if (traits & LOCAL) describe_local(r, data->p.any, array_bytes(data), comm);
+  describe(r, traits, data, routine, source, tag);
+  activate(r);
+  *number = r->number;
+  return NMPI_SUCCESS;
 }
 
 int nmpi_irecv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request) {
@@ -532,10 +617,11 @@ static operation *find_startable(double number, const char *argument) {
 }
 
 static int start(operation *r) {
-  if (r->alone) TRY(check_alone(r));
-  if (!r->receive && r->message.packed) pack(r->message.data, &r->view, r->view.length);
-  bool watched = WATCHES && !r->receive && r->peer == r->own &&
-                 request_watch_own(r->comm, r->peer, r->tag, message_wire(&r->message));
+  bool sends = !(r->traits & RECEIVE);
+  if (r->traits & ALONE) TRY(request_check_alone(NULL, r->data, r->bytes, r->comm, !sends));
+  if (sends && r->traits & PACKED) pack(r->packed.data, &r->view, r->view.length);
+  bool watched = WATCHES && sends && r->peer == r->own &&
+                 request_watch_own(r->comm, r->peer, r->tag, r->elements * r->wire);
   int code = MPI_Start(&r->handle);
   if (watched) request_watched();
   if (code == MPI_SUCCESS) activate(r);
@@ -561,22 +647,28 @@ int nmpi_request_free(double request) {
 
 /* ---- completing ---- */
 
-/* MPI says that an operation has ended with a code. */
-SHORT_PATH int finish(operation *r, int code, const MPI_Status *found, nmpi_status *status) {
+static void deactivate(operation *r) {
+  if (r->traits & LOCAL) crowds[r->traits & RECEIVE].count--;
+  if (r->traits & KEPT) list_drop(&mine->list, r->place);
+}
+
+LONG_PATH int finish(operation *r, int code, const MPI_Status *found, nmpi_status *status) {
   const MPI_Status nobody = {.MPI_SOURCE = MPI_PROC_NULL, .MPI_TAG = MPI_ANY_TAG};
-  if (r->peer == MPI_PROC_NULL) found = &nobody;
+  if (r->traits & NOBODY) found = &nobody;
   int cancelled = 0;
-  if (r->cancelling && code == MPI_SUCCESS) MPI_Test_cancelled(found, &cancelled);
-  if (r->receive && !cancelled) {
-    if (r->cut && code == MPI_SUCCESS) code = MPI_ERR_TRUNCATE;
-    if (r->message.packed) r->message.unpack = &r->view;
-    code = message_receive_end(&r->message, code, found, status);
+  if (r->traits & CANCELLING && code == MPI_SUCCESS) MPI_Test_cancelled(found, &cancelled);
+  if (r->traits & RECEIVE && !cancelled) {
+    if (r->traits & CUT && code == MPI_SUCCESS) code = MPI_ERR_TRUNCATE;
+    message m = {.data = r->packed.data, .elements = r->elements, .wire = r->wire};
+    if (r->traits & PACKED) m.unpack = &r->view;
+    code = message_receive_end(&m, code, found, status);
   } else {
     status_empty(status, code);
     if (status != NULL) status->cancelled = cancelled;
   }
   deactivate(r);
-  if (r->persistent && code == MPI_SUCCESS) {
+  if (r->traits & PERSISTENT && code == MPI_SUCCESS) {
+    r->traits &= ~(unsigned)(WATCHED | CUT | CANCELLING);
     r->state = INACTIVE;
   } else {
     /* Open MPI has freed a persistent request that fails; so that all are alike, it goes everywhere. */
@@ -586,36 +678,72 @@ SHORT_PATH int finish(operation *r, int code, const MPI_Status *found, nmpi_stat
   return code;
 }
 
-int nmpi_wait(double request, nmpi_status *status) {
+/* The same by the shortest path; false where that is not to be had. */
+SHORT_PATH bool finish_simple(operation *r, const MPI_Status *found, nmpi_status *status) {
+  unsigned traits = r->traits;
+  if (traits & ~(unsigned)SIMPLE) return false;
+  if (traits & RECEIVE) {
+    int64_t bytes = status_bytes(found);
+    if (bytes != r->elements * r->wire) return false;
+    if (status != NULL) {
+      *status = (nmpi_status){found->MPI_SOURCE, found->MPI_TAG, 0, 0, bytes, r->elements};
+    }
+  } else {
+    status_empty(status, MPI_SUCCESS);
+  }
+  if (traits & LOCAL) crowds[traits & RECEIVE].count--;
+  if (traits & PERSISTENT) {
+    r->state = INACTIVE;
+  } else {
+    let_go(r);
+    give_back(r);
+  }
+  return true;
+}
+
+/* MPI says that an operation has ended with a code. */
+SHORT_PATH int end(operation *r, int code, const MPI_Status *found, nmpi_status *status) {
+  bool ended = code == MPI_SUCCESS && finish_simple(r, found, status);
+  return ended ? NMPI_SUCCESS : finish(r, code, found, status);
+}
+
+/* What a wait or test does where no operation is active. */
+LONG_PATH int end_nothing(double request, nmpi_status *status) {
   operation *r;
-  MPI_Status found = {0};
   status_empty(status, MPI_SUCCESS);
-  TRY(find_request(request, "request", &r));
-  if (r == NULL || r->state != ACTIVE) return NMPI_SUCCESS;
-  return finish(r, MPI_Wait(&r->handle, &found), &found, status);
+  return find_request(request, "request", &r);
+}
+
+int nmpi_wait(double request, nmpi_status *status) {
+  MPI_Status found = {0};
+  operation *r = find_active(request);
+  if (r == NULL) return end_nothing(request, status);
+  int code = MPI_Wait(&r->handle, &found);
+  return end(r, code, &found, status);
 }
 
 int nmpi_test(double request, int *flag, nmpi_status *status) {
-  operation *r;
   MPI_Status found = {0};
+  operation *r = find_active(request);
   *flag = 0;
-  status_empty(status, MPI_SUCCESS);
-  TRY(find_request(request, "request", &r));
-  if (r == NULL || r->state != ACTIVE) {
+  if (r == NULL) {
+    TRY(end_nothing(request, status));
     *flag = 1;
     return NMPI_SUCCESS;
   }
   int code = MPI_Test(&r->handle, flag, &found);
   if (code != MPI_SUCCESS) *flag = 1;
-  return *flag ? finish(r, code, &found, status) : NMPI_SUCCESS;
+  if (*flag) return end(r, code, &found, status);
+  status_empty(status, MPI_SUCCESS);
+  return NMPI_SUCCESS;
 }
 
 int nmpi_cancel(double request) {
   operation *r;
   TRY(find_request(request, "request", &r));
   /* Open MPI 4.1 crashes where a cancelled request is cancelled again. */
-  if (r == NULL || r->state != ACTIVE || r->cancelling) return NMPI_SUCCESS;
-  r->cancelling = true;
+  if (r == NULL || r->state != ACTIVE || r->traits & CANCELLING) return NMPI_SUCCESS;
+  r->traits |= CANCELLING;
   return MPI_Cancel(&r->handle);
 }
 
@@ -628,6 +756,69 @@ typedef struct call {
   bool twice; /* some stand in the array more than once */
   list *list;
 } call;
+
+/* The array of a call that is short enough to be looked through each time: MPI gets null requests for entries that
+ * are not active, so that its indices are those of the array. */
+enum { SHORT_CALL = 32 };
+
+typedef struct batch {
+  int64_t *numbers;
+  int length;
+  int active;
+  MPI_Request handles[SHORT_CALL];
+} batch;
+
+/* False where that is not to be had: what is wrong, stands there twice or has completed wants more care, and so do
+ * persistent requests of nobody, which MPICH 4.0 does not count among the active ones. */
+SHORT_PATH bool gather(batch *b, const nmpi_array *requests) {
+  if (mine == NULL || requests == NULL || requests->type != NMPI_INT64) return false;
+  if (requests->count <= 0 || requests->count > SHORT_CALL) return false;
+  if (requests->flags & NMPI_READONLY) return false;
+  uint64_t call = ++mine->calls;
+  b->numbers = requests->p.i64;
+  b->length = requests->count;
+  b->active = 0;
+  for (int i = 0; i < b->length; i++) {
+    int64_t number = b->numbers[i];
+    b->handles[i] = MPI_REQUEST_NULL;
+    if (number == NMPI_REQUEST_NULL) continue;
+    int slot = (int)(number & (MAX_SLOTS - 1));
+    if (slot >= mine->count) return false;
+    operation *r = &mine->slots[slot];
+    if (r->number != (double)number || r->met == call) return false;
+    r->met = call;
+    if (r->state == INACTIVE) continue;
+    if (r->state != ACTIVE || (r->traits & NOBODY && r->traits & PERSISTENT)) return false;
+    b->handles[i] = r->handle;
+    b->active++;
+  }
+  return true;
+}
+
+SHORT_PATH operation *batch_at(const batch *b, int i) {
+  return &mine->slots[b->numbers[i] & (MAX_SLOTS - 1)];
+}
+
+/* Ends the request of an entry. */
+SHORT_PATH int batch_end(const batch *b, int i, int code, const MPI_Status *found,
+                         nmpi_status *status) {
+  operation *r = batch_at(b, i);
+  code = end(r, code, found, status);
+  if (r->state == FREE) b->numbers[i] = NMPI_REQUEST_NULL;
+  return code;
+}
+
+static int batch_wait(const batch *b) {
+  int first = NMPI_SUCCESS;
+  for (int i = 0; i < b->length; i++) {
+    MPI_Status found = {0};
+    if (b->handles[i] == MPI_REQUEST_NULL) continue;
+    int code = MPI_Wait(&batch_at(b, i)->handle, &found);
+    code = batch_end(b, i, code, &found, NULL);
+    if (first == NMPI_SUCCESS) first = code;
+  }
+  return first;
+}
 
 static int check_requests(const nmpi_array *requests) {
   if (requests == NULL) return fail("requests", "expected requests, got nil");
@@ -672,14 +863,13 @@ static void list_remove(list *l, int count) {
   for (int j = 0; j < count; j++) {
     int64_t number = l->known[l->changed[j]];
     l->known[l->changed[j]] = UNKNOWN;
-    if (number > 0) list_drop(l, mine->slots[number & (MAX_SLOTS - 1)].place[l - mine->lists]);
+    if (number > 0) list_drop(l, mine->slots[number & (MAX_SLOTS - 1)].place);
   }
 }
 
 /* Puts in what stands there now. */
 static int list_insert(call *c, int count) {
   list *l = c->list;
-  int which = (int)(l - mine->lists);
   for (int j = 0; j < count; j++) {
     operation *r;
     int position = l->changed[j];
@@ -690,7 +880,7 @@ static int list_insert(call *c, int count) {
       c->numbers[position] = l->known[position] = NMPI_REQUEST_NULL;
     } else if (r->state != ACTIVE) {
       continue;
-    } else if (r->place[which] != END) {
+    } else if (r->traits & KEPT) {
       c->twice = true;
     } else {
       l->known[position] = number;
@@ -704,7 +894,7 @@ static int list_insert(call *c, int count) {
 static bool call_begin(call *c, nmpi_array *requests) {
   if (check_requests(requests) != NMPI_SUCCESS) return false;
   int n = (int)requests->length;
-  list *l = pool_mine() != NULL ? &mine->lists[n > SHORT_LIST] : NULL;
+  list *l = pool_mine() != NULL ? &mine->list : NULL;
   *c = (call){.numbers = requests->p.i64, .length = n, .list = l};
   if (l == NULL || !list_reserve(l, n)) {
     fail("requests", "no memory for %d requests", n);
@@ -779,7 +969,7 @@ static int list_wait(const list *l) {
   return code;
 }
 
-int nmpi_waitall(nmpi_array *requests) {
+LONG_PATH int waitall_kept(nmpi_array *requests) {
   call c;
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
@@ -788,9 +978,13 @@ int nmpi_waitall(nmpi_array *requests) {
   return code;
 }
 
-int nmpi_testall(nmpi_array *requests, int *flag) {
+int nmpi_waitall(nmpi_array *requests) {
+  batch b;
+  return gather(&b, requests) ? batch_wait(&b) : waitall_kept(requests);
+}
+
+LONG_PATH int testall_kept(nmpi_array *requests, int *flag) {
   call c;
-  *flag = 0;
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
@@ -802,6 +996,18 @@ int nmpi_testall(nmpi_array *requests, int *flag) {
   int code = call_finish_all(&c, list_wait(c.list));
   call_end(&c);
   return code;
+}
+
+int nmpi_testall(nmpi_array *requests, int *flag) {
+  batch b;
+  *flag = 0;
+  if (!gather(&b, requests)) return testall_kept(requests, flag);
+  for (int i = 0; i < b.length; i++) {
+    if (b.handles[i] == MPI_REQUEST_NULL) continue;
+    if (!is_complete(batch_at(&b, i), MPI_STATUS_IGNORE)) return NMPI_SUCCESS;
+  }
+  *flag = 1;
+  return batch_wait(&b);
 }
 
 /* The first persistent request of nobody, which MPICH 4.0 does not count among the active ones. */
@@ -826,25 +1032,41 @@ static int call_finish_any(call *c, int k, int code, bool done, const MPI_Status
   return code;
 }
 
-int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
+/* The same. */
+SHORT_PATH int batch_end_any(const batch *b, int i, int code, const MPI_Status *found, int *index,
+                             nmpi_status *status) {
+  if (i == MPI_UNDEFINED) return code;
+  batch_at(b, i)->handle = b->handles[i];
+  *index = i;
+  return batch_end(b, i, code, found, status);
+}
+
+LONG_PATH int waitany_kept(nmpi_array *requests, int *index, nmpi_status *status) {
   call c;
   MPI_Status found = {0};
   int k = MPI_UNDEFINED;
-  *index = NMPI_UNDEFINED;
-  status_empty(status, MPI_SUCCESS);
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
   int code = MPI_Waitany(c.list->active, c.list->handles, &k, &found);
   return call_finish_any(&c, k, code, true, &found, index, status);
 }
 
-int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
+int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
+  batch b;
+  MPI_Status found = {0};
+  int i = MPI_UNDEFINED;
+  *index = NMPI_UNDEFINED;
+  status_empty(status, MPI_SUCCESS);
+  if (!gather(&b, requests)) return waitany_kept(requests, index, status);
+  if (b.active == 0) return NMPI_SUCCESS;
+  int code = MPI_Waitany(b.length, b.handles, &i, &found);
+  return batch_end_any(&b, i, code, &found, index, status);
+}
+
+LONG_PATH int testany_kept(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
   call c;
   MPI_Status found = {0};
   int k = MPI_UNDEFINED;
-  *flag = 0;
-  *index = NMPI_UNDEFINED;
-  status_empty(status, MPI_SUCCESS);
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
@@ -853,12 +1075,26 @@ int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *statu
   return call_finish_any(&c, k, code, *flag != 0, &found, index, status);
 }
 
+int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
+  batch b;
+  MPI_Status found = {0};
+  int i = MPI_UNDEFINED;
+  *flag = 0;
+  *index = NMPI_UNDEFINED;
+  status_empty(status, MPI_SUCCESS);
+  if (!gather(&b, requests)) return testany_kept(requests, flag, index, status);
+  *flag = 1;
+  if (b.active == 0) return NMPI_SUCCESS;
+  int code = MPI_Testany(b.length, b.handles, &i, flag, &found);
+  if (code != MPI_SUCCESS) *flag = 1;
+  return batch_end_any(&b, i, code, &found, index, status);
+}
+
 /* MPI_Waitsome and MPI_Testsome. */
 typedef int completer(int, MPI_Request *, int *, int *, MPI_Status *);
 
-static int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
+LONG_PATH int some_kept(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
   call c;
-  *count = NMPI_UNDEFINED;
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   list *l = c.list;
   int *done = l->changed;
@@ -885,6 +1121,24 @@ static int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *i
   return first;
 }
 
+SHORT_PATH int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
+  batch b;
+  MPI_Status statuses[SHORT_CALL];
+  *count = NMPI_UNDEFINED;
+  if (!gather(&b, requests)) return some_kept(mpi_some, requests, count, indices);
+  if (b.active == 0) return NMPI_SUCCESS;
+  int first = NMPI_SUCCESS, code = mpi_some(b.length, b.handles, count, indices, statuses);
+  if (*count == MPI_UNDEFINED) *count = 0;
+  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return code;
+  for (int j = 0; j < *count; j++) {
+    int i = indices[j], own = code == MPI_ERR_IN_STATUS ? statuses[j].MPI_ERROR : code;
+    batch_at(&b, i)->handle = b.handles[i];
+    own = batch_end(&b, i, own, &statuses[j], NULL);
+    if (first == NMPI_SUCCESS) first = own;
+  }
+  return first;
+}
+
 int nmpi_waitsome(nmpi_array *requests, int *count, int *indices) {
   return some_by(MPI_Waitsome, requests, count, indices);
 }
@@ -893,30 +1147,19 @@ int nmpi_testsome(nmpi_array *requests, int *count, int *indices) {
   return some_by(MPI_Testsome, requests, count, indices);
 }
 
-/* Marks the requests of a list, from the first, that can be started; returns how many. */
-static int64_t mark_startable(const int64_t *numbers, int64_t n) {
-  for (int64_t i = 0; i < n; i++) {
-    operation *r = find_startable((double)numbers[i], "requests");
-    if (r == NULL) return i;
-    if (r->listed) {
-      fail("requests", "expected each request once, got one twice");
-      return i;
-    }
-    r->listed = true;
-  }
-  return n;
-}
-
 int nmpi_startall(nmpi_array *requests) {
   TRY(check_requests(requests));
   const int64_t *numbers = requests->p.i64;
-  int64_t startable = mark_startable(numbers, requests->length);
-  for (int64_t i = 0; i < startable; i++) {
-    operation *r;
-    if (find((double)numbers[i], "requests", &r) == NMPI_SUCCESS && r != NULL) r->listed = false;
+  uint64_t call = pool_mine() != NULL ? ++mine->calls : 0;
+  for (int64_t i = 0; i < requests->length; i++) {
+    operation *r = find_startable((double)numbers[i], "requests");
+    if (r == NULL) return NMPI_ERR_ARGUMENT;
+    if (r->met == call) return fail("requests", "expected each request once, got one twice");
+    r->met = call;
   }
-  if (startable < requests->length) return NMPI_ERR_ARGUMENT;
-  for (int64_t i = 0; i < startable; i++) TRY(nmpi_start((double)numbers[i]));
+  for (int64_t i = 0; i < requests->length; i++) {
+    TRY(start(&mine->slots[numbers[i] & (MAX_SLOTS - 1)]));
+  }
   return NMPI_SUCCESS;
 }
 
@@ -926,18 +1169,18 @@ static int probed(int code, bool found, MPI_Message *handle, const MPI_Status *f
                   const nmpi_comm *comm, double *matched, nmpi_status *status) {
   if (code != MPI_SUCCESS || !found) return code;
   status_probed(status, code, from);
-  operation *r = take();
+  operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
+  take(r);
   r->state = MESSAGE;
+  r->traits = comm->size == 1 ? ALONE : 0;
+  r->owner = NULL;
   r->matched = *handle;
   r->comm = comm->handle;
-  r->own = comm->rank;
-  r->alone = comm->size == 1;
-  r->persistent = false;
   r->routine = "mprobe";
   r->peer = from->MPI_SOURCE;
   r->tag = from->MPI_TAG;
-  *matched = number_of(r);
+  *matched = r->number;
   return NMPI_SUCCESS;
 }
 
@@ -974,7 +1217,7 @@ static operation *find_message(double number) {
 /* What matched probes add to the making of a message. */
 static int matched_build(message *m, const operation *from, nmpi_array *data, scratch *packed) {
   TRY(message_recv(m, data, "data", false, packed));
-  if (!from->alone) return NMPI_SUCCESS;
+  if (!(from->traits & ALONE)) return NMPI_SUCCESS;
   message_from_self(m);
   return request_check_alone(m->argument, m->data, m->packed ? 0 : m->bytes, from->comm, true);
 }
@@ -994,23 +1237,18 @@ int nmpi_mrecv(nmpi_array *data, double matched, nmpi_status *status) {
 
 int nmpi_imrecv(nmpi_array *data, double matched, double *request) {
   *request = NMPI_REQUEST_NULL;
-  if (find_message(matched) == NULL) return NMPI_ERR_ARGUMENT;
-  operation *r = take(), *from = find_message(matched); /* taking may have moved it */
+  operation *r = next_free(), *from = find_message(matched); /* the first may move the other */
   if (r == NULL || from == NULL) return NMPI_ERR_ARGUMENT;
-  int peer = from->peer, tag = from->tag;
-  MPI_Comm comm = from->comm;
-  r->receive = true;
-  /* Its message has been found, so that no other one will meet it. */
-  r->own = MPI_UNDEFINED;
-  r->alone = false;
-  r->persistent = false;
-  message *m = &r->message;
-  int code = matched_build(m, from, data, &r->packed);
-  if (code == NMPI_SUCCESS) {
-    code = MPI_Imrecv(m->data, m->count, m->type, &from->matched, &r->handle);
-    retire(from);
-  }
-  return posted(r, code, data, "imrecv", peer, tag, comm, request);
+  message m;
+  int code = matched_build(&m, from, data, &r->packed);
+  /* Its message has been found, so that no other one will meet it: it is not local. */
+  unsigned traits = RECEIVE | (from->peer == MPI_PROC_NULL ? NOBODY : 0);
+  const nmpi_comm comm = {.handle = from->comm, .rank = MPI_UNDEFINED};
+  bool built = code == NMPI_SUCCESS;
+  if (built) code = MPI_Imrecv(m.data, m.count, m.type, &from->matched, &r->handle);
+  code = posted(r, &m, code, traits, data, "imrecv", from->peer, from->tag, &comm, request);
+  if (built) retire(from);
+  return code;
 }
 
 /* ---- foreign memory ---- */
@@ -1029,12 +1267,13 @@ void nmpi_request_note(double request, const char *line) {
   if (find(request, "request", &r) != NMPI_SUCCESS || r == NULL) return;
   free(r->line);
   r->line = strdup(line);
+  r->traits |= NOTED;
 }
 
 /* ---- the end ---- */
 
 static void describe_peer(char *text, size_t size, const operation *r) {
-  const char *preposition = r->receive || r->state == MESSAGE ? "from" : "to";
+  const char *preposition = r->traits & RECEIVE || r->state == MESSAGE ? "from" : "to";
   if (r->peer == MPI_ANY_SOURCE) {
     snprintf(text, size, "%s any rank", preposition);
   } else if (r->peer == MPI_PROC_NULL) {
@@ -1057,7 +1296,7 @@ static void report(const operation *r) {
  * it is still pending. */
 static bool settle(operation *r, double deadline) {
   int done = 0;
-  if (r->receive && !r->cancelling) MPI_Cancel(&r->handle);
+  if ((r->traits & (RECEIVE | CANCELLING)) == RECEIVE) MPI_Cancel(&r->handle);
   while (MPI_Test(&r->handle, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done) {
     if (MPI_Wtime() >= deadline) return false;
     poll(NULL, 0, 1);
@@ -1080,7 +1319,7 @@ void nmpi_request_abandon(void *unused) {
   double deadline = MPI_Wtime() + GRACE;
   for (int slot = 0; slot < mine->count; slot++) {
     operation *r = &mine->slots[slot];
-    if (r->state != ACTIVE || !r->foreign) continue;
+    if (r->state != ACTIVE || !(r->traits & FOREIGN)) continue;
     if (!settle(r, deadline)) {
       report(r);
       give_up();
@@ -1097,9 +1336,7 @@ void request_finalize(void) {
   int pending = 0;
   bool lost = false;
   for (int i = 0; i < pool_count; i++) {
-    for (int which = 0; which < LISTS; which++) {
-      pools[i]->lists[which].active = pools[i]->lists[which].length = 0;
-    }
+    pools[i]->list.active = pools[i]->list.length = 0;
     for (int slot = 0; slot < pools[i]->count; slot++) {
       operation *r = &pools[i]->slots[slot];
       if (r->state == FREE) continue;
@@ -1109,7 +1346,8 @@ void request_finalize(void) {
         continue;
       }
       if (pending++ < REPORTED) report(r);
-      lost |= r->state == ACTIVE && !settle(r, r->receive ? 0 : deadline) && !r->receive;
+      bool receives = r->traits & RECEIVE;
+      lost |= r->state == ACTIVE && !settle(r, receives ? 0 : deadline) && !receives;
       r->state = ABANDONED;
     }
   }
