@@ -391,14 +391,16 @@ SHORT_PATH int array_wire(const nmpi_array *a) {
   return a->type == NMPI_STRUCT ? a->itemsize : dtypes[a->type].wire;
 }
 
+/* Whether two arrays that lie without gaps have memory in common. */
+SHORT_PATH bool arrays_overlap_whole(const nmpi_array *a, const nmpi_array *b) {
+  uintptr_t first = (uintptr_t)a->p.any, second = (uintptr_t)b->p.any;
+  return first + array_bytes(a) > second && second + array_bytes(b) > first;
+}
+
 /* The same for the two sides of a collective in one process, which must not overlap. */
 SHORT_PATH bool arrays_are_short(const nmpi_array *send, const nmpi_array *recv) {
   if (!array_is_short(send, 0) || !array_is_short(recv, NMPI_READONLY)) return false;
-  uintptr_t from = (uintptr_t)send->p.any, to = (uintptr_t)recv->p.any;
-  if (from + (size_t)send->length * (size_t)send->itemsize > to &&
-      to + (size_t)recv->length * (size_t)recv->itemsize > from) {
-    return false;
-  }
+  if (arrays_overlap_whole(send, recv)) return false;
   return send->type == recv->type && send->ctype == recv->ctype;
 }
 
@@ -591,6 +593,20 @@ SHORT_PATH int message_receive_end(const message *m, int code, const MPI_Status 
     *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, bytes, elements};
   }
   return elements * m->wire == bytes ? code : message_fail_whole(m->argument, m->wire, bytes);
+}
+
+int message_receive_end_array(nmpi_array *a, const char *argument, int code, const MPI_Status *from,
+                              nmpi_status *to) __attribute__((noinline));
+
+/* The same of an array that MPI was given as it is, by the short path of a routine. */
+SHORT_PATH int message_receive_end_short(nmpi_array *a, const char *argument, int code,
+                                         const MPI_Status *from, nmpi_status *to) {
+  int64_t bytes = status_bytes(from);
+  if (RARELY(code != MPI_SUCCESS || bytes != a->length * array_wire(a))) {
+    return message_receive_end_array(a, argument, code, from, to);
+  }
+  if (to != NULL) *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, 0, 0, bytes, a->length};
+  return MPI_SUCCESS;
 }
 
 /* The status of a receive from nobody, and of whatever is no receive. */

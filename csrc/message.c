@@ -175,6 +175,13 @@ int message_fail_whole(const char *argument, int64_t wire, int64_t bytes) {
               (long long)wire, (long long)bytes);
 }
 
+int message_receive_end_array(nmpi_array *a, const char *argument, int code, const MPI_Status *from,
+                              nmpi_status *to) {
+  message m;
+  message_describe(&m, a, argument, a->p.any);
+  return message_receive_end(&m, code, from, to);
+}
+
 void message_trim_scratch(void) {
   for (int slot = 0; slot < SLOT_COUNT; slot++) scratch_trim(&scratches[slot], SCRATCH_KEPT);
 }

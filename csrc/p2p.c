@@ -64,7 +64,7 @@ SHORT_PATH int send_by(sender *mpi_send, bool buffered, const nmpi_array *data, 
                        const nmpi_comm *comm) {
   message m;
   TRY(check_send(&comm, dest, tag));
-  if (!buffered && dest != comm->rank && array_is_short(data, 0)) {
+  if (!buffered && array_is_short(data, 0) && request_send_is_free(data, comm, dest)) {
     return mpi_send(data->p.any, data->count, dtypes[data->type].unit, dest, tag, comm->handle);
   }
   TRY(message_send_to(&m, data, "data", NULL, comm, dest));
@@ -95,16 +95,28 @@ int nmpi_rsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm)
   return send_by(MPI_Rsend, false, data, dest, tag, comm);
 }
 
-int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi_status *status) {
+LONG_PATH int recv_view(nmpi_array *data, int source, int tag, const nmpi_comm *comm,
+                        nmpi_status *status) {
   message m;
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
-  TRY(check_recv(&comm, source, tag));
   TRY(message_recv_from(&m, data, "data", NULL, comm, source));
   TRY(request_alone(&m, comm, true));
   int code = MPI_Recv(m.data, m.count, m.type, source, tag, comm->handle, &found);
   code = message_receive_end(&m, code, &found, status);
   message_done(&m);
   return code;
+}
+
+int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi_status *status) {
+  int count;
+  MPI_Datatype type;
+  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  TRY(check_recv(&comm, source, tag));
+  if (!array_is_short(data, NMPI_READONLY) || !request_recv_is_free(data, comm, &count, &type)) {
+    return recv_view(data, source, tag, comm, status);
+  }
+  int code = MPI_Recv(data->p.any, count, type, source, tag, comm->handle, &found);
+  return message_receive_end_short(data, "data", code, &found, status);
 }
 
 /* Open MPI 4.1 does not tell when a short message to oneself is longer than the receive of the same call. That takes
@@ -151,14 +163,40 @@ SHORT_PATH int check_exchange(const nmpi_comm **comm, int dest, int source, int 
   return check_recv_tag(recvtag, "recvtag");
 }
 
-int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, int source,
-                  int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status) {
+LONG_PATH int sendrecv_view(const nmpi_array *senddata, int dest, nmpi_array *recvdata, int source,
+                            int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status) {
   message s, r;
-  TRY(check_exchange(&comm, dest, source, sendtag, recvtag));
   TRY(message_send_to(&s, senddata, "senddata", NULL, comm, dest));
   TRY(message_recv_from(&r, recvdata, "recvdata", NULL, comm, source));
   TRY(message_part(&s, senddata, &r, recvdata));
   return exchange(&s, dest, &r, source, sendtag, recvtag, comm, status);
+}
+
+/* Whether two arrays may be given to one MPI_Sendrecv as they are, with the count and datatype of the second. */
+SHORT_PATH bool exchange_is_short(const nmpi_array *send, int dest, const nmpi_array *recv,
+                                  const nmpi_comm *comm, int *count, MPI_Datatype *type) {
+  if (!array_is_short(send, 0) || !array_is_short(recv, NMPI_READONLY)) return false;
+  if (arrays_overlap_whole(send, recv)) return false;
+  if (WATCHES && dest == comm->rank &&
+      array_wire(send) * send->length > array_wire(recv) * recv->length) {
+    return false; /* see may_be_cut */
+  }
+  return request_send_is_free(send, comm, dest) && request_recv_is_free(recv, comm, count, type);
+}
+
+int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, int source,
+                  int sendtag, int recvtag, const nmpi_comm *comm, nmpi_status *status) {
+  int count;
+  MPI_Datatype type;
+  MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
+  TRY(check_exchange(&comm, dest, source, sendtag, recvtag));
+  if (!exchange_is_short(senddata, dest, recvdata, comm, &count, &type)) {
+    return sendrecv_view(senddata, dest, recvdata, source, sendtag, recvtag, comm, status);
+  }
+  int code =
+      MPI_Sendrecv(senddata->p.any, senddata->count, dtypes[senddata->type].unit, dest, sendtag,
+                   recvdata->p.any, count, type, source, recvtag, comm->handle, &found);
+  return message_receive_end_short(recvdata, "recvdata", code, &found, status);
 }
 
 int nmpi_sendrecv_replace(nmpi_array *data, int dest, int source, int sendtag, int recvtag,

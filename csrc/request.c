@@ -414,11 +414,16 @@ SHORT_PATH unsigned traits_of(bool receive, int peer, const nmpi_comm *comm) {
 SHORT_PATH void join(operation *r) {
   crowd *c = &mine->crowds[r->traits & RECEIVE];
   uintptr_t low = (uintptr_t)r->data, high = low + r->bytes;
-  int64_t wire = r->elements * r->wire;
-  if (c->count++ == 0) *c = (crowd){.count = 1, .low = low, .high = high, .shortest = wire};
-  if (low < c->low) c->low = low;
-  if (high > c->high) c->high = high;
-  if (wire < c->shortest) c->shortest = wire;
+  int64_t wire = WATCHES ? r->elements * r->wire : 0;
+  if (c->count++ == 0) {
+    c->low = low;
+    c->high = high;
+    c->shortest = wire;
+  } else {
+    if (low < c->low) c->low = low;
+    if (high > c->high) c->high = high;
+    if (wire < c->shortest) c->shortest = wire;
+  }
   if (r->among_local) return;
   r->among_local = true;
   r->next_local = mine->local;

@@ -11,6 +11,7 @@
 
 local ffi = require "ffi"
 local clear = require "table.clear"
+local new_table = require "table.new"
 local lib = require "nmpi.lib"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
@@ -395,12 +396,20 @@ local function reserve_indices(array, where)
   indices = ffi.new("int[?]", indices_room)
 end
 
--- The indices of those that have completed; nil if none was active.
-local function indices_in(requests)
-  if count[0] == UNDEFINED then return nil end
-  local found = {}
-  for i = 1, count[0] do found[i] = index_in(requests, indices[i - 1]) end
+local function indices_long(n, first)
+  local found = new_table(n, 0)
+  for i = 1, n do found[i] = indices[i - 1] + first end
   return found
+end
+
+-- The indices of those that have completed, in a table that need not grow; nil if none was active.
+local function indices_in(requests)
+  local n, first = count[0], type(requests) == "table" and 1 or 0
+  if n == UNDEFINED then return nil end
+  if n == 0 then return {} end
+  if n == 1 then return { indices[0] + first } end
+  if n == 2 then return { indices[0] + first, indices[1] + first } end
+  return (indices_long(n, first))
 end
 
 --- Waits until at least one of the requests has completed (MPI_Waitsome).
