@@ -692,12 +692,12 @@ SHORT_PATH bool request_send_is_free(const nmpi_array *a, const nmpi_comm *comm,
 }
 
 /* The same of a receive, with what MPI is to be given as its count and datatype; see message_from_self. */
-SHORT_PATH bool request_recv_is_free(const nmpi_array *a, const nmpi_comm *comm, int *count,
+SHORT_PATH bool request_recv_is_free(const nmpi_array *a, bool alone, int *count,
                                      MPI_Datatype *type) {
   size_t bytes = array_bytes(a);
   *count = a->count;
   *type = dtypes[a->type].unit;
-  if (comm->size > 1) return true;
+  if (!alone) return true;
   *count = (int)bytes;
   *type = MPI_BYTE;
   return array_wire(a) == a->itemsize && bytes <= (size_t)short_max_count &&

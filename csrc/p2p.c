@@ -112,7 +112,8 @@ int nmpi_recv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, nmpi
   MPI_Datatype type;
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   TRY(check_recv(&comm, source, tag));
-  if (!array_is_short(data, NMPI_READONLY) || !request_recv_is_free(data, comm, &count, &type)) {
+  if (!array_is_short(data, NMPI_READONLY) ||
+      !request_recv_is_free(data, comm->size == 1, &count, &type)) {
     return recv_view(data, source, tag, comm, status);
   }
   int code = MPI_Recv(data->p.any, count, type, source, tag, comm->handle, &found);
@@ -181,7 +182,8 @@ SHORT_PATH bool exchange_is_short(const nmpi_array *send, int dest, const nmpi_a
       array_wire(send) * send->length > array_wire(recv) * recv->length) {
     return false; /* see may_be_cut */
   }
-  return request_send_is_free(send, comm, dest) && request_recv_is_free(recv, comm, count, type);
+  return request_send_is_free(send, comm, dest) &&
+         request_recv_is_free(recv, comm->size == 1, count, type);
 }
 
 int nmpi_sendrecv(const nmpi_array *senddata, int dest, nmpi_array *recvdata, int source,

@@ -267,13 +267,13 @@ static int find_request(double number, const char *argument, operation **found) 
   return check_not_message(*found, argument);
 }
 
-/* The active request of a number, by the shortest path; NULL if there is none. */
-SHORT_PATH operation *find_active(double number) {
+/* What a number names if that is in the given state, by the shortest path; else NULL. */
+SHORT_PATH operation *find_in(enum state state, double number) {
   if (mine == NULL || !(number >= MAX_SLOTS && number < 0x1p53)) return NULL;
   int slot = (int)((int64_t)number & (MAX_SLOTS - 1));
   if (slot >= mine->count) return NULL;
   operation *r = &mine->slots[slot];
-  return r->number == number && r->state == ACTIVE ? r : NULL;
+  return r->number == number && r->state == state ? r : NULL;
 }
 
 /* ---- the list of the pool ---- */
@@ -585,7 +585,7 @@ SHORT_PATH int irecv_by(ireceiver *mpi_irecv, bool persistent, const char *routi
   operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
   if (persistent || !array_is_short(data, NMPI_READONLY) ||
-      !request_recv_is_free(data, comm, &count, &type)) {
+      !request_recv_is_free(data, comm->size == 1, &count, &type)) {
     return irecv_view(mpi_irecv, persistent, routine, data, source, tag, comm, number);
   }
   int code = mpi_irecv(data->p.any, count, type, source, tag, comm->handle, &r->handle);
@@ -613,9 +613,9 @@ int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm,
 
 /* The inactive persistent request of a number; NULL after a failure. */
 static operation *find_startable(double number, const char *argument) {
-  operation *r;
+  operation *r = find_in(INACTIVE, number);
+  if (r != NULL) return r;
   if (find_request(number, argument, &r) != NMPI_SUCCESS) return NULL;
-  if (r != NULL && r->state == INACTIVE) return r;
   fail(argument, "expected a persistent request that is not active, got %s",
        r == NULL ? "a null or completed one" : "an active one");
   return NULL;
@@ -721,7 +721,7 @@ LONG_PATH int end_nothing(double request, nmpi_status *status) {
 
 int nmpi_wait(double request, nmpi_status *status) {
   MPI_Status found = {0};
-  operation *r = find_active(request);
+  operation *r = find_in(ACTIVE, request);
   if (r == NULL) return end_nothing(request, status);
   int code = MPI_Wait(&r->handle, &found);
   return end(r, code, &found, status);
@@ -729,7 +729,7 @@ int nmpi_wait(double request, nmpi_status *status) {
 
 int nmpi_test(double request, int *flag, nmpi_status *status) {
   MPI_Status found = {0};
-  operation *r = find_active(request);
+  operation *r = find_in(ACTIVE, request);
   *flag = 0;
   if (r == NULL) {
     TRY(end_nothing(request, status));
@@ -1211,9 +1211,9 @@ int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *
 
 /* What a matched probe has found; NULL after a failure. */
 static operation *find_message(double number) {
-  operation *r;
+  operation *r = find_in(MESSAGE, number);
+  if (r != NULL) return r;
   if (find(number, "message", &r) != NMPI_SUCCESS) return NULL;
-  if (r != NULL && r->state == MESSAGE) return r;
   fail("message", "expected a message that mprobe found, got %s",
        r == NULL ? "one that has been received" : "a request");
   return NULL;
@@ -1227,17 +1227,30 @@ static int matched_build(message *m, const operation *from, nmpi_array *data, sc
   return request_check_alone(m->argument, m->data, m->packed ? 0 : m->bytes, from->comm, true);
 }
 
-int nmpi_mrecv(nmpi_array *data, double matched, nmpi_status *status) {
+LONG_PATH int mrecv_view(operation *r, nmpi_array *data, nmpi_status *status) {
   message m;
   MPI_Status found = {0};
-  operation *r = find_message(matched);
-  if (r == NULL) return NMPI_ERR_ARGUMENT;
   TRY(matched_build(&m, r, data, NULL));
   int code = MPI_Mrecv(m.data, m.count, m.type, &r->matched, &found);
   retire(r);
   code = message_receive_end(&m, code, &found, status);
   message_done(&m);
   return code;
+}
+
+int nmpi_mrecv(nmpi_array *data, double matched, nmpi_status *status) {
+  int count;
+  MPI_Datatype type;
+  MPI_Status found = {0};
+  operation *r = find_message(matched);
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
+  if (!array_is_short(data, NMPI_READONLY) ||
+      !request_recv_is_free(data, r->traits & ALONE, &count, &type)) {
+    return mrecv_view(r, data, status);
+  }
+  int code = MPI_Mrecv(data->p.any, count, type, &r->matched, &found);
+  retire(r);
+  return message_receive_end_short(data, "data", code, &found, status);
 }
 
 int nmpi_imrecv(nmpi_array *data, double matched, double *request) {
