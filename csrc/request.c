@@ -57,14 +57,14 @@ typedef struct operation {
   nmpi_owner *owner;
   int64_t elements; /* of a receive: as in message */
   int64_t wire;
-  int next;     /* slot, in the pool's list of free ones */
-  unsigned met; /* the last call on an array that has met it */
+  int next; /* slot, in the pool's list of free ones */
   bool among_local;
   int next_local; /* slot, in the pool's list of local ones */
   int place;      /* in the pool's list of an array, if KEPT */
   int peer;
   int tag;
   const char *routine;
+  uint64_t met;     /* the last call on an array that has met it */
   const void *data; /* of local ones: as in message */
   size_t bytes;     /* none where the data are packed */
   int own;          /* this process's rank in the communicator */
@@ -919,7 +919,8 @@ static operation *at(const list *l, int k) {
 /* Ends the request of an entry. */
 static int call_finish(call *c, operation *r, int position, int code, const MPI_Status *found,
                        nmpi_status *status) {
-  code = finish(r, code, found, status);
+  list_drop(c->list, r->place);
+  code = end(r, code, found, status);
   if (r->state == FREE) c->numbers[position] = c->list->known[position] = NMPI_REQUEST_NULL;
   return code;
 }
