@@ -638,6 +638,19 @@ void scratch_trim(scratch *s, size_t kept);
  * notice it for small messages, and after it had noticed it would never deliver another message to that rank. */
 int check_buffer(int64_t wire, int dest);
 
+/* ---- Lua states of the core's own --------------------------------------------------------------- */
+
+typedef struct lua_State lua_State;
+
+/* A state with the standard libraries and the search paths that are given; NULL after a failure. To be used by one
+ * thread at a time. */
+lua_State *state_create(const char *path, const char *cpath, bool jit);
+/* Pushes the function that string.dump has made `code` of. */
+int state_load(lua_State *L, const char *code, size_t bytes, const char *argument);
+/* Calls a function with the arguments above it. False after an error: then its message, with the traceback, takes their
+ * place. Memory may be so short that there is no traceback. */
+bool state_call(lua_State *L, int arguments, int results);
+
 /* ---- requests ---------------------------------------------------------------------------------- */
 
 /* What pending operations of one direction that a message to oneself may meet have in common at least: so that it need not
