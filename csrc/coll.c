@@ -256,8 +256,9 @@ LONG_PATH int reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmp
   }
   const nmpi_array *data = is_root ? recvdata : senddata;
   TRY(check_agreement(comm, "reduce", root, data->length, data->itemsize));
-  MPI_Op handle = op_handle(op, data->type);
-  MPI_Datatype type = dtypes[data->type].type;
+  MPI_Op handle;
+  MPI_Datatype type;
+  TRY(op_begin(op, data, &handle, &type));
   int code;
   int64_t from = 0;
   do {
@@ -266,6 +267,7 @@ LONG_PATH int reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmp
                       handle, root, comm->handle);
     from += n;
   } while (code == MPI_SUCCESS && from < s.elements);
+  op_end(op);
   return finish(code, &s, &r, r.elements);
 }
 
@@ -285,8 +287,9 @@ LONG_PATH int allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const 
   message s, r;
   TRY(reduction_build(&s, &r, senddata, recvdata, &op));
   TRY(check_agreement(comm, "allreduce", -1, recvdata->length, recvdata->itemsize));
-  MPI_Op handle = op_handle(op, recvdata->type);
-  MPI_Datatype type = dtypes[recvdata->type].type;
+  MPI_Op handle;
+  MPI_Datatype type;
+  TRY(op_begin(op, recvdata, &handle, &type));
   int code;
   int64_t from = 0;
   do {
@@ -295,6 +298,7 @@ LONG_PATH int allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const 
                          n, type, handle, comm->handle);
     from += n;
   } while (code == MPI_SUCCESS && from < s.elements);
+  op_end(op);
   return finish(code, &s, &r, r.elements);
 }
 

@@ -148,13 +148,13 @@ struct nmpi_comm {
 struct nmpi_op {
   MPI_Op handle;
   MPI_Op unsigned_handle; /* for unsigned integers */
-  const char *name;
-  int kinds; /* the kinds of dtype that it is defined on */
+  const char *name;       /* NULL: made by a script */
+  int kinds; /* the kinds of dtype that it is defined on; 0 where it is made by a script, which op_begin looks at */
 };
 
 extern nmpi_op *const op_sum;
 
-int fail_op(const nmpi_op *op, const nmpi_array *data, const char *argument) __attribute__((cold));
+int check_made_op(const nmpi_op *op, const nmpi_array *data, const char *argument);
 
 /* Whether an operator is defined on a dtype; NULL becomes MPI_SUM. */
 SHORT_PATH bool op_applies(const nmpi_op **op, int dtype) {
@@ -163,13 +163,18 @@ SHORT_PATH bool op_applies(const nmpi_op **op, int dtype) {
 }
 
 SHORT_PATH int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
-  return op_applies(op, data->type) ? NMPI_SUCCESS : fail_op(*op, data, argument);
+  return op_applies(op, data->type) ? NMPI_SUCCESS : check_made_op(*op, data, argument);
 }
 
 /* The handle to reduce data of a dtype with. */
 SHORT_PATH MPI_Op op_handle(const nmpi_op *op, int dtype) {
   return dtypes[dtype].kind == KIND_UNSIGNED ? op->unsigned_handle : op->handle;
 }
+
+/* What MPI is given to reduce data with an operator that check_op has accepted. Until op_end, which is due after success
+ * only, the operator remains, though a script may have freed it. */
+int op_begin(const nmpi_op *op, const nmpi_array *data, MPI_Op *handle, MPI_Datatype *type);
+void op_end(const nmpi_op *op);
 
 extern nmpi_comm comm_world;
 

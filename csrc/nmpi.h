@@ -13,8 +13,8 @@
  *   - Wherever a communicator is wanted, NULL means MPI_COMM_WORLD; an operator, NULL means MPI_SUM.
  *   - Extents, strides, counts and indices are in elements, never in bytes, unless named `bytes`.
  *   - Data travels in logical (row-major) order, whatever the memory order of either side.
- *   - Nothing prints, nothing calls back into Lua, nothing throws, nothing exits; only the exit handler that
- *     nmpi_init installs does, and nmpi_debug's report prints.
+ *   - Nothing prints, nothing calls back into the Lua state that called, nothing throws, nothing exits; only the exit
+ *     handler that nmpi_init installs and an operator that fails do, and nmpi_debug's report prints.
  */
 #ifndef NMPI_H
 #define NMPI_H
@@ -450,6 +450,26 @@ typedef struct nmpi_op nmpi_op;
 /* The predefined operators by position: the operator and MPI's name without "MPI_". NULL past the end. */
 nmpi_op *nmpi_op_predefined(int position);
 const char *nmpi_op_name(const nmpi_op *op);
+
+/* An operator (MPI_Op_create) that is made of Lua code, for elements of `dtype`, or, where that is NMPI_NONE, of every
+ * dtype but structs. It runs in Lua states of its own, one for each thread that is in it, with these search paths and
+ * with the JIT compiler on or off. There `code` (`bytes` long, source or bytecode) is called first and returns a
+ * function, or a string that says what is wrong. The function is then called as f(ctype, in, inout, n): the element's C
+ * type, nil for structs, two addresses as light userdata, and the number of elements. An error in it prints its
+ * message and traceback, and aborts the job. */
+int nmpi_op_create(const char *code, int64_t bytes, const char *path, const char *cpath, int jit,
+                   int dtype, int ctype, int commute, nmpi_op **made);
+/* The same of a C function, MPI's MPI_User_function. It is given MPI's own datatype for a dtype; for structs, one of as
+ * many bytes. */
+int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **made);
+/* MPI_Op_free. The struct remains, so that its later use is recognised; so does what a call or a pending operation
+ * still needs. */
+int nmpi_op_free(nmpi_op *op);
+/* Frees the struct of an operator that has been freed; one that is live stays so. To be called once, when no pointer to
+ * it is left. */
+void nmpi_op_drop(nmpi_op *op);
+/* Notes the line of the script that made an operator, for the report of those that are never freed. */
+void nmpi_op_set_place(nmpi_op *op, const char *place);
 
 /* ---- collectives --------------------------------------------------------------------------- */
 

@@ -188,6 +188,12 @@ function check.op(value, where)
   return (object(value, op_ct, where, "op", "an operator such as SUM"))
 end
 
+--- An operator.
+function check.required_op(value, where)
+  if not istype(op_ct, value) or value == nil then mismatch(where, "op", "an operator", value) end
+  return value
+end
+
 --- An mpi.status(), or nil.
 function check.info(value, where)
   return (object(value, status_ct, where, "info", "an mpi.status()"))
