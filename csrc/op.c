@@ -101,7 +101,7 @@ const char *nmpi_op_name(const nmpi_op *op) {
  * which both are found. */
 typedef struct variant {
   MPI_Datatype type;
-  struct made *op;
+  struct custom *op;
   int dtype;
   bool live;
   struct variant *next;
@@ -113,7 +113,7 @@ typedef struct state {
   struct state *next;
 } state;
 
-typedef struct made {
+typedef struct custom {
   nmpi_op op;
   int dtype;  /* NMPI_NONE: every one but structs */
   int ctype;  /* see nmpi_array */
@@ -129,9 +129,9 @@ typedef struct made {
   bool ended;   /* nothing but the struct is left */
   bool dropped; /* nothing of Lua refers to it any more */
   char *place;  /* the line of the script that made it, or NULL */
-  struct made *next;
-  struct made *previous;
-} made;
+  struct custom *next;
+  struct custom *previous;
+} custom;
 
 /* Guards what changes. MPI may hold locks of its own while it calls a user function, which takes this one: so nobody
  * calls MPI with it. */
@@ -139,11 +139,11 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 /* Held where a variant is made, for which MPI is called; never taken in a user function. */
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 
-static made *first, *last; /* those that are live */
-static variant *variants;  /* those of Lua operators */
+static custom *first, *last; /* those that are live */
+static variant *variants;    /* those of Lua operators */
 
-static made *made_of(const nmpi_op *op) {
-  return (made *)op;
+static custom *custom_of(const nmpi_op *op) {
+  return (custom *)op;
 }
 
 /* ---- the states ---- */
@@ -154,14 +154,14 @@ static void state_free(state *s) {
 }
 
 /* NULL after a failure. */
-static state *state_new(const made *m) {
+static state *state_new(const custom *c) {
   state *s = calloc(1, sizeof *s);
   if (s == NULL) {
     fail(NULL, "no memory for another Lua state");
     return NULL;
   }
-  s->L = state_create(m->path, m->cpath, m->jit);
-  if (s->L != NULL && state_load(s->L, m->code, m->bytes, "fn") == NMPI_SUCCESS) {
+  s->L = state_create(c->path, c->cpath, c->jit);
+  if (s->L != NULL && state_load(s->L, c->code, c->bytes, "fn") == NMPI_SUCCESS) {
     if (state_call(s->L, 0, 1) && lua_isfunction(s->L, 1)) return s;
     fail(NULL, "%s", lua_tostring(s->L, 1));
   }
@@ -169,19 +169,19 @@ static state *state_new(const made *m) {
   return NULL;
 }
 
-static void state_give(made *m, state *s) {
+static void state_give(custom *c, state *s) {
   pthread_mutex_lock(&mutex);
-  s->next = m->states;
-  m->states = s;
+  s->next = c->states;
+  c->states = s;
   pthread_mutex_unlock(&mutex);
 }
 
-static state *state_take(made *m) {
+static state *state_take(custom *c) {
   pthread_mutex_lock(&mutex);
-  state *s = m->states;
-  if (s != NULL) m->states = s->next;
+  state *s = c->states;
+  if (s != NULL) c->states = s->next;
   pthread_mutex_unlock(&mutex);
-  return s != NULL ? s : state_new(m);
+  return s != NULL ? s : state_new(c);
 }
 
 static const variant *variant_find(MPI_Datatype type) {
@@ -222,26 +222,26 @@ static void apply(void *in, void *inout, int *n, MPI_Datatype *type) {
 
 /* ---- making and freeing ---- */
 
-static void clear(made *m) {
-  while (m->states != NULL) {
-    state *s = m->states;
-    m->states = s->next;
+static void clear(custom *c) {
+  while (c->states != NULL) {
+    state *s = c->states;
+    c->states = s->next;
     state_free(s);
   }
-  free(m->code);
-  free(m->path);
-  free(m->cpath);
-  free(m->place);
+  free(c->code);
+  free(c->path);
+  free(c->cpath);
+  free(c->place);
 }
 
-static void discard(made *m) {
-  clear(m);
-  free(m);
+static void discard(custom *c) {
+  clear(c);
+  free(c);
 }
 
 /* The end of an operator that is neither live nor in use. */
-static void end(made *m) {
-  for (variant *v = m->variants; v < m->variants + NMPI_DTYPE_COUNT; v++) {
+static void end(custom *c) {
+  for (variant *v = c->variants; v < c->variants + NMPI_DTYPE_COUNT; v++) {
     if (!v->live) continue;
     pthread_mutex_lock(&mutex);
     variant **link = &variants;
@@ -250,29 +250,29 @@ static void end(made *m) {
     pthread_mutex_unlock(&mutex);
     MPI_Type_free(&v->type);
   }
-  MPI_Op_free(&m->op.handle);
-  clear(m);
+  MPI_Op_free(&c->op.handle);
+  clear(c);
   pthread_mutex_lock(&mutex);
-  m->ended = true;
-  bool dropped = m->dropped;
+  c->ended = true;
+  bool dropped = c->dropped;
   pthread_mutex_unlock(&mutex);
-  if (dropped) free(m);
+  if (dropped) free(c);
 }
 
-static void link_last(made *m) {
+static void link_last(custom *c) {
   pthread_mutex_lock(&mutex);
-  m->live = true;
-  m->previous = last;
-  *(last != NULL ? &last->next : &first) = m;
-  last = m;
+  c->live = true;
+  c->previous = last;
+  *(last != NULL ? &last->next : &first) = c;
+  last = c;
   pthread_mutex_unlock(&mutex);
 }
 
 /* With the mutex held. */
-static void unlink_from_list(made *m) {
-  m->live = false;
-  *(m->previous != NULL ? &m->previous->next : &first) = m->next;
-  *(m->next != NULL ? &m->next->previous : &last) = m->previous;
+static void unlink_from_list(custom *c) {
+  c->live = false;
+  *(c->previous != NULL ? &c->previous->next : &first) = c->next;
+  *(c->next != NULL ? &c->next->previous : &last) = c->previous;
 }
 
 static int check_live(void) {
@@ -284,98 +284,99 @@ static int fail_memory(void) {
 }
 
 /* A copy of the settings with code, or NULL. */
-static made *made_new(const made *settings, const char *code, const char *path, const char *cpath) {
-  made *m = malloc(sizeof *m);
-  if (m == NULL) return NULL;
-  *m = *settings;
-  m->code = malloc(m->bytes);
-  m->path = strdup(path);
-  m->cpath = strdup(cpath);
-  if (m->code != NULL && m->path != NULL && m->cpath != NULL) {
-    memcpy(m->code, code, m->bytes);
-    return m;
+static custom *custom_new(const custom *settings, const char *code, const char *path,
+                          const char *cpath) {
+  custom *c = malloc(sizeof *c);
+  if (c == NULL) return NULL;
+  *c = *settings;
+  c->code = malloc(c->bytes);
+  c->path = strdup(path);
+  c->cpath = strdup(cpath);
+  if (c->code != NULL && c->path != NULL && c->cpath != NULL) {
+    memcpy(c->code, code, c->bytes);
+    return c;
   }
-  discard(m);
+  discard(c);
   return NULL;
 }
 
-static int adopt(made *m, MPI_User_function *function, int commute, nmpi_op **op) {
-  int code = MPI_Op_create(function, commute, &m->op.handle);
+static int adopt(custom *c, MPI_User_function *function, int commute, nmpi_op **made) {
+  int code = MPI_Op_create(function, commute, &c->op.handle);
   if (code != MPI_SUCCESS) {
-    discard(m);
+    discard(c);
     return code;
   }
-  link_last(m);
-  *op = &m->op;
+  link_last(c);
+  *made = &c->op;
   return NMPI_SUCCESS;
 }
 
 int nmpi_op_create(const char *code, int64_t bytes, const char *path, const char *cpath, int jit,
-                   int dtype, int ctype, int commute, nmpi_op **op) {
+                   int dtype, int ctype, int commute, nmpi_op **made) {
   TRY(check_live());
-  made settings = {.dtype = dtype, .ctype = ctype, .bytes = (size_t)bytes, .jit = jit != 0};
-  made *m = made_new(&settings, code, path, cpath);
-  if (m == NULL) return fail_memory();
-  state *s = state_new(m); /* what is wrong with the code is to be known now */
+  custom settings = {.dtype = dtype, .ctype = ctype, .bytes = (size_t)bytes, .jit = jit != 0};
+  custom *c = custom_new(&settings, code, path, cpath);
+  if (c == NULL) return fail_memory();
+  state *s = state_new(c); /* what is wrong with the code is to be known now */
   if (s == NULL) {
-    discard(m);
+    discard(c);
     return NMPI_ERR_ARGUMENT;
   }
-  state_give(m, s);
-  return adopt(m, apply, commute, op);
+  state_give(c, s);
+  return adopt(c, apply, commute, made);
 }
 
-int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **op) {
+int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **made) {
   Dl_info info;
   TRY(check_live());
   /* A callback into Lua would end the process as soon as a compiled call comes to it. */
   if (dladdr(function, &info) == 0) {
     return fail("fn", "expected a function of a library, got a pointer to none (a callback?)");
   }
-  made *m = calloc(1, sizeof *m);
-  if (m == NULL) return fail_memory();
-  m->dtype = dtype;
-  m->ctype = ctype;
-  return adopt(m, (MPI_User_function *)(uintptr_t)function, commute, op);
+  custom *c = calloc(1, sizeof *c);
+  if (c == NULL) return fail_memory();
+  c->dtype = dtype;
+  c->ctype = ctype;
+  return adopt(c, (MPI_User_function *)(uintptr_t)function, commute, made);
 }
 
 int nmpi_op_free(nmpi_op *op) {
   if (op->name != NULL) return fail("op", "MPI_%s cannot be freed", op->name);
   TRY(check_live());
-  made *m = made_of(op);
+  custom *c = custom_of(op);
   pthread_mutex_lock(&mutex);
-  bool live = m->live, used = m->uses > 0;
-  if (live) unlink_from_list(m);
+  bool live = c->live, used = c->uses > 0;
+  if (live) unlink_from_list(c);
   pthread_mutex_unlock(&mutex);
   if (!live) return fail("op", "expected an operator, got one that has been freed");
-  if (!used) end(m);
+  if (!used) end(c);
   return NMPI_SUCCESS;
 }
 
 void nmpi_op_drop(nmpi_op *op) {
   if (op == NULL || op->name != NULL) return;
-  made *m = made_of(op);
+  custom *c = custom_of(op);
   pthread_mutex_lock(&mutex);
-  m->dropped = true;
-  bool ended = m->ended;
+  c->dropped = true;
+  bool ended = c->ended;
   pthread_mutex_unlock(&mutex);
-  if (ended) free(m);
+  if (ended) free(c);
 }
 
 void nmpi_op_set_place(nmpi_op *op, const char *place) {
-  made_of(op)->place = strdup(place);
+  custom_of(op)->place = strdup(place);
 }
 
 void op_finalize(void) {
-  for (made *m = first, *next; m != NULL; m = next) {
-    next = m->next;
+  for (custom *c = first, *next; c != NULL; c = next) {
+    next = c->next;
     if (debugging()) {
       fprintf(stderr, "nmpi: rank %d of %d: operator, made by op, was never freed%s%s\n",
-              comm_world.rank, comm_world.size, m->place != NULL ? ": " : "",
-              m->place != NULL ? m->place : "");
+              comm_world.rank, comm_world.size, c->place != NULL ? ": " : "",
+              c->place != NULL ? c->place : "");
     }
-    m->live = false;
-    end(m);
+    c->live = false;
+    end(c);
   }
   first = NULL;
   last = NULL;
@@ -392,24 +393,24 @@ int check_made_op(const nmpi_op *op, const nmpi_array *data, const char *argumen
   if (op->name != NULL) {
     return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", op->name, argument, name);
   }
-  const made *m = made_of(op);
+  const custom *c = custom_of(op);
   pthread_mutex_lock(&mutex);
-  bool live = m->live;
+  bool live = c->live;
   pthread_mutex_unlock(&mutex);
   if (!live) return fail("op", "expected an operator, got one that has been freed");
-  if (m->dtype == NMPI_NONE && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
-  if (m->dtype == data->type && m->ctype == data->ctype) return NMPI_SUCCESS;
-  if (m->dtype == NMPI_NONE) {
+  if (c->dtype == NMPI_NONE && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
+  if (c->dtype == data->type && c->ctype == data->ctype) return NMPI_SUCCESS;
+  if (c->dtype == NMPI_NONE) {
     return fail("op",
                 "expected an operator made for the struct of '%s', got one made without a dtype",
                 argument);
   }
   return fail("op", "expected an operator made for the dtype of '%s', %s, got one made for %s%s",
-              argument, name, data->type == m->dtype ? "another " : "", nmpi_dtype_name(m->dtype));
+              argument, name, data->type == c->dtype ? "another " : "", nmpi_dtype_name(c->dtype));
 }
 
-static int variant_type(made *m, const nmpi_array *data, MPI_Datatype *type) {
-  variant *v = &m->variants[data->type];
+static int variant_type(custom *c, const nmpi_array *data, MPI_Datatype *type) {
+  variant *v = &c->variants[data->type];
   int code = MPI_SUCCESS;
   pthread_mutex_lock(&making);
   if (!v->live) {
@@ -418,7 +419,7 @@ static int variant_type(made *m, const nmpi_array *data, MPI_Datatype *type) {
     if (code == MPI_SUCCESS) code = MPI_Type_commit(&new);
     if (code == MPI_SUCCESS) {
       pthread_mutex_lock(&mutex);
-      *v = (variant){new, m, data->type, true, variants};
+      *v = (variant){new, c, data->type, true, variants};
       variants = v;
       pthread_mutex_unlock(&mutex);
     }
@@ -432,24 +433,24 @@ int op_begin(const nmpi_op *op, const nmpi_array *data, MPI_Op *handle, MPI_Data
   *handle = op_handle(op, data->type);
   *type = dtypes[data->type].type;
   if (op->name != NULL) return NMPI_SUCCESS;
-  made *m = made_of(op);
+  custom *c = custom_of(op);
   pthread_mutex_lock(&mutex);
-  bool live = m->live;
-  if (live) m->uses++;
+  bool live = c->live;
+  if (live) c->uses++;
   pthread_mutex_unlock(&mutex);
   if (!live) return fail("op", "expected an operator, got one that has been freed");
   *handle = op->handle;
-  if (m->code == NULL && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
-  int code = variant_type(m, data, type);
+  if (c->code == NULL && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
+  int code = variant_type(c, data, type);
   if (code != MPI_SUCCESS) op_end(op);
   return code;
 }
 
 void op_end(const nmpi_op *op) {
   if (op->name != NULL) return;
-  made *m = made_of(op);
+  custom *c = custom_of(op);
   pthread_mutex_lock(&mutex);
-  bool done = --m->uses == 0 && !m->live;
+  bool done = --c->uses == 0 && !c->live;
   pthread_mutex_unlock(&mutex);
-  if (done) end(m);
+  if (done) end(c);
 }

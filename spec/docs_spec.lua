@@ -130,6 +130,7 @@ local kinds = {
   array = { made = [[require("nmpi").zeros(1)]], variable = "a" },
   comm = { made = [[require("nmpi").COMM_WORLD]], variable = "comm" },
   group = { made = [[require("nmpi").COMM_WORLD:group()]], variable = "group" },
+  op = { made = [[require("nmpi").SUM]], variable = "op" },
 }
 
 -- The fields and methods among these names that an object has not.

@@ -85,6 +85,32 @@ local function check_split(block)
   end
 end
 
+-- Found here by a pass over all points, and two over their heights.
+local function check_landscape(side)
+  local lowest, at_x, at_y, sum, squares = math.huge, nil, nil, 0, 0
+  local heights = {}
+  for y = 0, side - 1 do
+    for x = 0, side - 1 do
+      local h = 1000 + math.sin(9 * x / side) * math.cos(7 * y / side) + ((x - 0.4 * side) / side) ^ 2
+      if h < lowest then lowest, at_x, at_y = h, x, y end
+      sum = sum + h
+      heights[#heights + 1] = h
+    end
+  end
+  local mean = sum / side ^ 2
+  for _, h in ipairs(heights) do squares = squares + (h - mean) ^ 2 end
+  return function(out, n)
+    local lines = lines_of(out)
+    assert.equal(2, #lines)
+    local line = "%d ranks, %d x %d points: lowest %.6f at (%d, %d)"
+    assert.equal(line:format(n, side, side, lowest, at_x, at_y), lines[1])
+    local found_mean, found_variance = lines[2]:match "^mean (%d+%.%d+), variance (%d+%.%d+)$"
+    assert.truthy(found_mean, lines[2])
+    assert.near(mean, tonumber(found_mean), 2e-9)
+    assert.near(squares / side ^ 2, tonumber(found_variance), 2e-9)
+  end
+end
+
 -- For each file a list of runs: arguments, seconds allowed, the ranks for each program (1 to 4 unless given) and a
 -- function that checks the output.
 local expectations = {
@@ -113,6 +139,10 @@ local expectations = {
   },
   ["05_halo.lua"] = {
     { timeout = 60, nmpi = { 1, 2, 3, 4, 6 }, luajit = { 2 }, check = check_halo },
+  },
+  ["08_custom_reduction.lua"] = {
+    { timeout = 60, check = check_landscape(200) },
+    { timeout = 60, args = { "2" }, nmpi = { 3 }, luajit = { 4 }, check = check_landscape(2) },
   },
   ["06_split.lua"] = {
     { timeout = 60, check = check_split(100) },

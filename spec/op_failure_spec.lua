@@ -77,8 +77,8 @@ describe("operators that were never freed", function()
         assert.same({ 0, "" }, { code, out }, err)
         for rank = 0, 1 do
           for line = 2, 3 do
-            assert.equal(1, count(err, ("nmpi: rank %d of 2: operator, made by op, was never freed: %s:%d\n"):format(rank,
-              path, line)), err)
+            local report = "nmpi: rank %d of 2: operator, made by op, was never freed: %s:%d\n"
+            assert.equal(1, count(err, report:format(rank, path, line)), err)
           end
         end
         assert.equal(4, count(err, "\n"), err)

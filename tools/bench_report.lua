@@ -423,6 +423,32 @@ its memory for the next time.
   return text
 end
 
+function sections.operators(context)
+  local text = { [[
+## Your own operators
+
+An allreduce between two ranks with an operator made by `mpi.op`, in Lua or in C, against the same C function in a loop
+in C. The third works on structs of three doubles.
+]] }
+  for _, abi in ipairs(context.abis) do
+    local lines = {}
+    for _, row in ipairs(find(context.rows, { bench = "operators", mpi = abi })) do
+      lines[#lines + 1] = { row.case, tostring(row.elements), seconds(row.nmpi), seconds(row.c_operator),
+        seconds(row.c), ratio(row.ratio) }
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "operator", "elements", "nmpi", "nmpi, operator in C", "C", "nmpi / C" }, lines)
+  end
+  goal(context, "an operator in Lua on 1e5 elements, worst", "≤ 2 × C", function(abi)
+    local worst
+    for _, row in ipairs(find(context.rows, { bench = "operators", mpi = abi, elements = 100000 })) do
+      worst = math.max(worst or 0, row.ratio)
+    end
+    return ratio(worst)
+  end)
+  return text
+end
+
 -- ---- plots ----
 
 -- Draws curves (title, points, style) as performance/<name>.svg and returns its line of Markdown.
