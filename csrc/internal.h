@@ -110,7 +110,7 @@ int fail(const char *argument, const char *format, ...) __attribute__((cold, for
 #define TAG_MASK ((uintptr_t)0)
 #endif
 
-/* How the struct of a communicator or group begins. What Lua holds is the struct's address with a tag that changes from
+/* How the struct of a communicator, group or operator begins. What Lua holds is the struct's address with a tag that changes from
  * one use of the struct to the next: what was freed is recognised, and need not wait for the garbage collector. */
 typedef struct handle {
   void *live; /* what Lua holds; NULL where that must not be used any more */
@@ -146,6 +146,7 @@ struct nmpi_comm {
 };
 
 struct nmpi_op {
+  handle h;
   MPI_Op handle;
   MPI_Op unsigned_handle; /* for unsigned integers */
   const char *name;       /* NULL: made by a script */
@@ -154,16 +155,19 @@ struct nmpi_op {
 
 extern nmpi_op *const op_sum;
 
-int check_made_op(const nmpi_op *op, const nmpi_array *data, const char *argument);
+int check_made_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
 
-/* Whether an operator is defined on a dtype; NULL becomes MPI_SUM. */
+/* Whether an operator is one of MPI's that is defined on a dtype; NULL stands for MPI_SUM. If so, what Lua holds is
+ * replaced by the struct. */
 SHORT_PATH bool op_applies(const nmpi_op **op, int dtype) {
-  if (*op == NULL) *op = op_sum;
-  return ((*op)->kinds & (int)dtypes[dtype].kind) != 0;
+  const nmpi_op *held = *op != NULL ? *op : op_sum, *found = handle_of(held);
+  if ((found->kinds & (int)dtypes[dtype].kind) == 0) return false;
+  *op = found;
+  return true;
 }
 
 SHORT_PATH int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
-  return op_applies(op, data->type) ? NMPI_SUCCESS : check_made_op(*op, data, argument);
+  return op_applies(op, data->type) ? NMPI_SUCCESS : check_made_op(op, data, argument);
 }
 
 /* The handle to reduce data of a dtype with. */

@@ -445,6 +445,7 @@ void nmpi_request_abandon(void *unused);
 
 /* ---- operators ---------------------------------------------------------------------------- */
 
+/* As with groups, pointers are unique and not to be followed. */
 typedef struct nmpi_op nmpi_op;
 
 /* The predefined operators by position: the operator and MPI's name without "MPI_". NULL past the end. */
@@ -462,12 +463,8 @@ int nmpi_op_create(const char *code, int64_t bytes, const char *path, const char
 /* The same of a C function, MPI's MPI_User_function. It is given MPI's own datatype for a dtype; for structs, one of as
  * many bytes. */
 int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **made);
-/* MPI_Op_free. The struct remains, so that its later use is recognised; so does what a call or a pending operation
- * still needs. */
+/* MPI_Op_free. Later use of the pointer is recognised; what a call still needs remains until that has ended. */
 int nmpi_op_free(nmpi_op *op);
-/* Frees the struct of an operator that has been freed; one that is live stays so. To be called once, when no pointer to
- * it is left. */
-void nmpi_op_drop(nmpi_op *op);
 /* Notes the line of the script that made an operator, for the report of those that are never freed. */
 void nmpi_op_set_place(nmpi_op *op, const char *place);
 

@@ -77,8 +77,11 @@ static bool compares_signed(void) {
 
 void op_init(void) {
 #define FILL(name_, kinds_)                                                                        \
-  operators[OP_##name_] = (nmpi_op){                                                               \
-      .handle = MPI_##name_, .unsigned_handle = MPI_##name_, .name = #name_, .kinds = (kinds_)};
+  operators[OP_##name_] = (nmpi_op){.h.live = &operators[OP_##name_],                              \
+                                    .handle = MPI_##name_,                                         \
+                                    .unsigned_handle = MPI_##name_,                                \
+                                    .name = #name_,                                                \
+                                    .kinds = (kinds_)};
   OPERATORS(FILL)
 #undef FILL
   if (compares_signed()) {
@@ -92,7 +95,8 @@ nmpi_op *nmpi_op_predefined(int position) {
 }
 
 const char *nmpi_op_name(const nmpi_op *op) {
-  return op != NULL ? op->name : operators[OP_SUM].name;
+  const nmpi_op *found = op != NULL ? handle_of(op) : op_sum;
+  return found->name;
 }
 
 /* ---- operators made by scripts ---- */
@@ -125,10 +129,7 @@ typedef struct custom {
   variant variants[NMPI_DTYPE_COUNT];
   state *states; /* that nobody is in */
   int uses;      /* by calls and pending operations */
-  bool live;
-  bool ended;   /* nothing but the struct is left */
-  bool dropped; /* nothing of Lua refers to it any more */
-  char *place;  /* the line of the script that made it, or NULL */
+  char *place;   /* the line of the script that made it, or NULL */
   struct custom *next;
   struct custom *previous;
 } custom;
@@ -140,11 +141,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 
 static custom *first, *last; /* those that are live */
-static variant *variants;    /* those of Lua operators */
-
-static custom *custom_of(const nmpi_op *op) {
-  return (custom *)op;
-}
+static handle *unused;
+static variant *variants; /* those of Lua operators */
 
 /* ---- the states ---- */
 
@@ -222,7 +220,22 @@ static void apply(void *in, void *inout, int *n, MPI_Datatype *type) {
 
 /* ---- making and freeing ---- */
 
-static void clear(custom *c) {
+/* A struct with what the settings say of the operator; NULL after a failure. */
+static custom *custom_new(const custom *settings) {
+  pthread_mutex_lock(&mutex);
+  custom *c = handle_new(&unused, sizeof *c);
+  pthread_mutex_unlock(&mutex);
+  if (c == NULL) {
+    fail(NULL, "no memory for another operator");
+    return NULL;
+  }
+  handle h = c->op.h;
+  *c = *settings;
+  c->op.h = h;
+  return c;
+}
+
+static void custom_free(custom *c) {
   while (c->states != NULL) {
     state *s = c->states;
     c->states = s->next;
@@ -232,11 +245,9 @@ static void clear(custom *c) {
   free(c->path);
   free(c->cpath);
   free(c->place);
-}
-
-static void discard(custom *c) {
-  clear(c);
-  free(c);
+  pthread_mutex_lock(&mutex);
+  handle_free(&unused, &c->op.h);
+  pthread_mutex_unlock(&mutex);
 }
 
 /* The end of an operator that is neither live nor in use. */
@@ -251,17 +262,11 @@ static void end(custom *c) {
     MPI_Type_free(&v->type);
   }
   MPI_Op_free(&c->op.handle);
-  clear(c);
-  pthread_mutex_lock(&mutex);
-  c->ended = true;
-  bool dropped = c->dropped;
-  pthread_mutex_unlock(&mutex);
-  if (dropped) free(c);
+  custom_free(c);
 }
 
 static void link_last(custom *c) {
   pthread_mutex_lock(&mutex);
-  c->live = true;
   c->previous = last;
   *(last != NULL ? &last->next : &first) = c;
   last = c;
@@ -270,7 +275,7 @@ static void link_last(custom *c) {
 
 /* With the mutex held. */
 static void unlink_from_list(custom *c) {
-  c->live = false;
+  c->op.h.live = NULL;
   *(c->previous != NULL ? &c->previous->next : &first) = c->next;
   *(c->next != NULL ? &c->next->previous : &last) = c->previous;
 }
@@ -279,47 +284,34 @@ static int check_live(void) {
   return is_live() ? NMPI_SUCCESS : fail(NULL, "MPI is finalised");
 }
 
-static int fail_memory(void) {
-  return fail(NULL, "no memory for another operator");
-}
-
-/* A copy of the settings with code, or NULL. */
-static custom *custom_new(const custom *settings, const char *code, const char *path,
-                          const char *cpath) {
-  custom *c = malloc(sizeof *c);
-  if (c == NULL) return NULL;
-  *c = *settings;
-  c->code = malloc(c->bytes);
-  c->path = strdup(path);
-  c->cpath = strdup(cpath);
-  if (c->code != NULL && c->path != NULL && c->cpath != NULL) {
-    memcpy(c->code, code, c->bytes);
-    return c;
-  }
-  discard(c);
-  return NULL;
-}
-
 static int adopt(custom *c, MPI_User_function *function, int commute, nmpi_op **made) {
   int code = MPI_Op_create(function, commute, &c->op.handle);
   if (code != MPI_SUCCESS) {
-    discard(c);
+    custom_free(c);
     return code;
   }
   link_last(c);
-  *made = &c->op;
+  *made = c->op.h.live;
   return NMPI_SUCCESS;
 }
 
 int nmpi_op_create(const char *code, int64_t bytes, const char *path, const char *cpath, int jit,
                    int dtype, int ctype, int commute, nmpi_op **made) {
   TRY(check_live());
-  custom settings = {.dtype = dtype, .ctype = ctype, .bytes = (size_t)bytes, .jit = jit != 0};
-  custom *c = custom_new(&settings, code, path, cpath);
-  if (c == NULL) return fail_memory();
+  const custom settings = {.dtype = dtype, .ctype = ctype, .bytes = (size_t)bytes, .jit = jit != 0};
+  custom *c = custom_new(&settings);
+  if (c == NULL) return NMPI_ERR_ARGUMENT;
+  c->code = malloc(c->bytes);
+  c->path = strdup(path);
+  c->cpath = strdup(cpath);
+  if (c->code == NULL || c->path == NULL || c->cpath == NULL) {
+    custom_free(c);
+    return fail(NULL, "no memory for another operator");
+  }
+  memcpy(c->code, code, c->bytes);
   state *s = state_new(c); /* what is wrong with the code is to be known now */
   if (s == NULL) {
-    discard(c);
+    custom_free(c);
     return NMPI_ERR_ARGUMENT;
   }
   state_give(c, s);
@@ -333,38 +325,32 @@ int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **ma
   if (dladdr(function, &info) == 0) {
     return fail("fn", "expected a function of a library, got a pointer to none (a callback?)");
   }
-  custom *c = calloc(1, sizeof *c);
-  if (c == NULL) return fail_memory();
-  c->dtype = dtype;
-  c->ctype = ctype;
+  const custom settings = {.dtype = dtype, .ctype = ctype};
+  custom *c = custom_new(&settings);
+  if (c == NULL) return NMPI_ERR_ARGUMENT;
   return adopt(c, (MPI_User_function *)(uintptr_t)function, commute, made);
 }
 
-int nmpi_op_free(nmpi_op *op) {
-  if (op->name != NULL) return fail("op", "MPI_%s cannot be freed", op->name);
+static int fail_freed(void) {
+  return fail("op", "expected an operator, got one that has been freed");
+}
+
+int nmpi_op_free(nmpi_op *held) {
+  custom *c = handle_of(held);
+  if (c->op.name != NULL) return fail("op", "MPI_%s cannot be freed", c->op.name);
   TRY(check_live());
-  custom *c = custom_of(op);
   pthread_mutex_lock(&mutex);
-  bool live = c->live, used = c->uses > 0;
+  bool live = c->op.h.live == held, used = live && c->uses > 0;
   if (live) unlink_from_list(c);
   pthread_mutex_unlock(&mutex);
-  if (!live) return fail("op", "expected an operator, got one that has been freed");
+  if (!live) return fail_freed();
   if (!used) end(c);
   return NMPI_SUCCESS;
 }
 
-void nmpi_op_drop(nmpi_op *op) {
-  if (op == NULL || op->name != NULL) return;
-  custom *c = custom_of(op);
-  pthread_mutex_lock(&mutex);
-  c->dropped = true;
-  bool ended = c->ended;
-  pthread_mutex_unlock(&mutex);
-  if (ended) free(c);
-}
-
-void nmpi_op_set_place(nmpi_op *op, const char *place) {
-  custom_of(op)->place = strdup(place);
+void nmpi_op_set_place(nmpi_op *made, const char *place) {
+  custom *c = handle_of(made);
+  c->place = strdup(place);
 }
 
 void op_finalize(void) {
@@ -375,7 +361,6 @@ void op_finalize(void) {
               comm_world.rank, comm_world.size, c->place != NULL ? ": " : "",
               c->place != NULL ? c->place : "");
     }
-    c->live = false;
     end(c);
   }
   first = NULL;
@@ -388,16 +373,18 @@ void op_finalize(void) {
 
 /* ---- in a reduction ---- */
 
-int check_made_op(const nmpi_op *op, const nmpi_array *data, const char *argument) {
+int check_made_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
+  const nmpi_op *held = *op != NULL ? *op : op_sum;
+  const custom *c = handle_of(held);
   const char *name = nmpi_dtype_name(data->type);
-  if (op->name != NULL) {
-    return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", op->name, argument, name);
+  if (c->op.name != NULL) {
+    return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", c->op.name, argument, name);
   }
-  const custom *c = custom_of(op);
   pthread_mutex_lock(&mutex);
-  bool live = c->live;
+  bool live = c->op.h.live == held;
   pthread_mutex_unlock(&mutex);
-  if (!live) return fail("op", "expected an operator, got one that has been freed");
+  if (!live) return fail_freed();
+  *op = &c->op;
   if (c->dtype == NMPI_NONE && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
   if (c->dtype == data->type && c->ctype == data->ctype) return NMPI_SUCCESS;
   if (c->dtype == NMPI_NONE) {
@@ -433,12 +420,12 @@ int op_begin(const nmpi_op *op, const nmpi_array *data, MPI_Op *handle, MPI_Data
   *handle = op_handle(op, data->type);
   *type = dtypes[data->type].type;
   if (op->name != NULL) return NMPI_SUCCESS;
-  custom *c = custom_of(op);
+  custom *c = (custom *)op;
   pthread_mutex_lock(&mutex);
-  bool live = c->live;
+  bool live = c->op.h.live != NULL;
   if (live) c->uses++;
   pthread_mutex_unlock(&mutex);
-  if (!live) return fail("op", "expected an operator, got one that has been freed");
+  if (!live) return fail_freed();
   *handle = op->handle;
   if (c->code == NULL && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
   int code = variant_type(c, data, type);
@@ -448,9 +435,9 @@ int op_begin(const nmpi_op *op, const nmpi_array *data, MPI_Op *handle, MPI_Data
 
 void op_end(const nmpi_op *op) {
   if (op->name != NULL) return;
-  custom *c = custom_of(op);
+  custom *c = (custom *)op;
   pthread_mutex_lock(&mutex);
-  bool done = --c->uses == 0 && !c->live;
+  bool done = --c->uses == 0 && c->op.h.live == NULL;
   pthread_mutex_unlock(&mutex);
   if (done) end(c);
 }

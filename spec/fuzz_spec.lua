@@ -182,6 +182,12 @@ local count = mostly(function() return pick { 0, 1, 3, 4 } end)
 local function self() return SELF end
 local info = mostly(function() return draw(2) == 1 and mpi.status() or nil end)
 local op = mostly(function() return pick { mpi.SUM, mpi.MAX, mpi.BAND, mpi.MAXLOC } end)
+local operation = mostly(function()
+  return pick { "x + y", "x +", "", function(invec, inoutvec, n) inoutvec[n] = invec[n] end, print, op }
+end)
+local options = mostly(function()
+  return pick { {}, { commute = true }, { dtype = "double" }, { dtype = "none" }, { cdef = "int" }, { commute = 1 } }
+end)
 local request = mostly(function() return pick(requests)() end)
 local list = mostly(request_list)
 local dtype = mostly(function() return pick(dtypes) end)
@@ -235,7 +241,7 @@ local routines = {
   barrier = { self }, bcast = { data, root, self }, scatter = { data, data, count, root, self },
   gather = { data, data, count, root, self }, allgather = { data, data, count, self },
   reduce = { data, data, op, root, self }, allreduce = { data, data, op, self },
-  buffer_attach = { small(whole) }, buffer_detach = { any },
+  buffer_attach = { small(whole) }, buffer_detach = { any }, op = { operation, options },
 }
 routines.comm_create = { self, function() return SELF:group() end }
 routines.create_group = { self, function() return SELF:group() end, tag }
@@ -314,7 +320,8 @@ local function call(name, f, makers, first)
   begin(results[2], results[3])
   begin(results[2], results[4])
   local made = results[2]
-  if type(made) == "cdata" and (ffi.istype("nmpi_comm *", made) or ffi.istype("nmpi_group *", made)) then
+  if type(made) == "cdata" and (ffi.istype("nmpi_comm *", made) or ffi.istype("nmpi_group *", made)
+      or ffi.istype("nmpi_op *", made)) then
     pcall(made.free, made)
   end
 end

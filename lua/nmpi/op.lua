@@ -166,7 +166,7 @@ function op.op(fn, opts)
       commute, made), "op")
   end
   if check.debugging then C.nmpi_op_set_place(made[0], check.place()) end
-  return (ffi.gc(made[0], C.nmpi_op_drop))
+  return made[0]
 end
 
 local methods = {}
