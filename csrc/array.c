@@ -38,13 +38,20 @@ struct nmpi_owner {
 
 static _Atomic int64_t memory_bytes;
 static _Atomic int64_t memory_limit = PRESSURE_FLOOR;
+static atomic_int memory_pressures;
 
 int64_t nmpi_memory_bytes(void) {
   return memory_bytes;
 }
 
 int nmpi_memory_pressure(void) {
-  return memory_bytes > memory_limit;
+  bool high = memory_bytes > memory_limit;
+  if (high) memory_pressures++;
+  return high;
+}
+
+int nmpi_memory_pressures(void) {
+  return memory_pressures;
 }
 
 void nmpi_memory_settle(void) {

@@ -7,8 +7,7 @@
 atomic_bool debug;
 
 void nmpi_debug(int on) {
-  debug = on != 0;
-  message_limit_short();
+  if (atomic_exchange(&debug, on != 0) != (on != 0)) message_limit_short();
 }
 
 int fail_dest(const nmpi_comm *comm, int dest) {

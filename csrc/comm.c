@@ -171,13 +171,12 @@ int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int t
 }
 
 int comm_private(const nmpi_comm *comm, MPI_Comm *handle) {
-  if (comm->private_handle == MPI_COMM_NULL) {
-    MPI_Comm made;
-    TRY(MPI_Comm_dup(comm->handle, &made));
-    MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN);
-    ((nmpi_comm *)comm)->private_handle = made;
-  }
   *handle = comm->private_handle;
+  if (*handle != MPI_COMM_NULL) return NMPI_SUCCESS;
+  TRY(MPI_Comm_dup(comm->handle, handle));
+  MPI_Comm_set_errhandler(*handle, MPI_ERRORS_RETURN);
+  /* Two threads come here at once only where they err: by collective calls on one communicator. */
+  ((nmpi_comm *)comm)->private_handle = *handle;
   return NMPI_SUCCESS;
 }
 
@@ -224,7 +223,9 @@ void nmpi_comm_set_place(nmpi_comm *made, const char *place) {
 /* ---- the end ---- */
 
 static int free_private(nmpi_comm *comm) {
-  return comm->private_handle != MPI_COMM_NULL ? MPI_Comm_free(&comm->private_handle) : MPI_SUCCESS;
+  MPI_Comm handle = comm->private_handle;
+  comm->private_handle = MPI_COMM_NULL;
+  return handle != MPI_COMM_NULL ? MPI_Comm_free(&handle) : MPI_SUCCESS;
 }
 
 int nmpi_comm_free(nmpi_comm *held) {
@@ -234,10 +235,17 @@ int nmpi_comm_free(nmpi_comm *held) {
   if (comm->origin == NULL) {
     return fail("comm", "%s cannot be freed", comm == &comm_world ? "COMM_WORLD" : "COMM_SELF");
   }
-  TRY(free_private(comm));
-  TRY(MPI_Comm_free(&comm->handle));
-  free_struct(comm);
-  return NMPI_SUCCESS;
+  /* Of several threads that free it, one does. */
+  void *live = held;
+  if (!atomic_compare_exchange_strong(&comm->h.live, &live, NULL)) return fail_comm(comm, "comm");
+  int code = free_private(comm);
+  if (code == MPI_SUCCESS) code = MPI_Comm_free(&comm->handle);
+  if (code == MPI_SUCCESS) {
+    free_struct(comm);
+  } else {
+    comm->h.live = held;
+  }
+  return code;
 }
 
 void comm_report(void) {

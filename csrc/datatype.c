@@ -42,6 +42,7 @@ typedef struct entry {
 } entry;
 
 typedef struct cache {
+  own o;
   entry entries[CACHED];
   uint64_t uses;
   struct cache *next;
@@ -50,8 +51,6 @@ typedef struct cache {
 static cache *caches; /* of all threads */
 static bool finalized;
 static pthread_mutex_t caches_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t cache_once = PTHREAD_ONCE_INIT;
-static pthread_key_t cache_key;
 static THREAD_LOCAL cache *mine;
 
 static void cache_clear(cache *c) {
@@ -61,9 +60,9 @@ static void cache_clear(cache *c) {
   }
 }
 
-/* The end of a thread. */
-static void cache_leave(void *cache_) {
-  cache *c = cache_, **link = &caches;
+static void cache_leave(own *o) {
+  cache *c = (cache *)o, **link = &caches;
+  mine = NULL;
   pthread_mutex_lock(&caches_mutex);
   if (!finalized) cache_clear(c);
   while (*link != c) link = &(*link)->next;
@@ -72,16 +71,11 @@ static void cache_leave(void *cache_) {
   free(c);
 }
 
-static void cache_make_key(void) {
-  pthread_key_create(&cache_key, cache_leave);
-}
-
 static cache *cache_mine(void) {
   if (mine != NULL) return mine;
   mine = calloc(1, sizeof *mine);
   if (mine == NULL) return NULL;
-  pthread_once(&cache_once, cache_make_key);
-  pthread_setspecific(cache_key, mine);
+  own_join(&mine->o, cache_leave);
   pthread_mutex_lock(&caches_mutex);
   mine->next = caches;
   caches = mine;

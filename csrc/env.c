@@ -89,7 +89,11 @@ int nmpi_abort(int code) {
 }
 
 int nmpi_finalize(void) {
+  int is_main = 0;
   if (nmpi_finalized()) return NMPI_SUCCESS;
+  MPI_Is_thread_main(&is_main);
+  if (!is_main) return fail(NULL, "expected the thread that initialised MPI, got another one");
+  if (teams_run()) return fail(NULL, "expected no threads at work, but a team has not ended");
   return MPI_Finalize();
 }
 
@@ -123,6 +127,12 @@ bool exit_has_failed(void) {
 
 static void leave(int status) {
   if (aborting || getpid() != init_pid || nmpi_finalized()) return;
+  /* MPI cannot be finalised beneath threads that may be using it. */
+  if (status == 0 && teams_run()) {
+    fprintf(stderr, "nmpi: rank %d of %d ends while threads are at work\n", nmpi_comm_rank(NULL),
+            nmpi_comm_size(NULL));
+    status = told_status = 1;
+  }
   if (status != 0) {
     int rank = nmpi_comm_rank(NULL), size = nmpi_comm_size(NULL);
     if (size > 1 && status != told_status) {

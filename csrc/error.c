@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* error.c: argument errors of this thread, and MPI's error codes explained. */
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,25 +7,18 @@
 #include "internal.h"
 
 static THREAD_LOCAL texts *mine;
-static pthread_key_t texts_key;
-static pthread_once_t texts_once = PTHREAD_ONCE_INIT;
 
-static void texts_free(void *texts_) {
+static void texts_leave(own *o) {
   mine = NULL;
-  free(texts_);
-}
-
-static void texts_make_key(void) {
-  pthread_key_create(&texts_key, texts_free);
+  free((texts *)o);
 }
 
 texts *texts_mine(void) {
   static texts shared; /* by threads for which there is no memory */
   if (mine != NULL) return mine;
-  pthread_once(&texts_once, texts_make_key);
   mine = calloc(1, sizeof *mine);
   if (mine == NULL) return &shared;
-  pthread_setspecific(texts_key, mine);
+  own_join(&mine->o, texts_leave);
   return mine;
 }
 

@@ -70,8 +70,17 @@ void dtype_finalize(void);
 #define THREAD_LOCAL _Thread_local
 #endif
 
+/* How the data begins that a thread has of its own and that is not to outlive it. */
+typedef struct own {
+  void (*leave)(struct own *); /* to be called when the thread ends */
+  struct own *next;
+} own;
+
+void own_join(own *o, void (*leave)(own *));
+
 /* What functions that return a string have last returned. */
 typedef struct texts {
+  own o;
   char argument_error[512];
   char mpi_error[MPI_MAX_ERROR_STRING];
   char comm_name[MPI_MAX_OBJECT_NAME];
@@ -113,7 +122,7 @@ int fail(const char *argument, const char *format, ...) __attribute__((cold, for
 /* How the struct of a communicator, group or operator begins. What Lua holds is the struct's address with a tag that changes from
  * one use of the struct to the next: what was freed is recognised, and need not wait for the garbage collector. */
 typedef struct handle {
-  void *live; /* what Lua holds; NULL where that must not be used any more */
+  _Atomic(void *) live; /* what Lua holds; NULL where that must not be used any more */
   uintptr_t tag;
   struct handle *unused; /* the next of those */
 } handle;
@@ -136,7 +145,7 @@ struct nmpi_group {
 struct nmpi_comm {
   handle h;
   MPI_Comm handle;
-  MPI_Comm private_handle; /* see comm_private */
+  _Atomic(MPI_Comm) private_handle; /* see comm_private */
   int rank;
   int size;
   const char *origin; /* the routine that made it; NULL for those that MPI has from the start */
@@ -659,6 +668,9 @@ int state_load(lua_State *L, const char *code, size_t bytes, const char *argumen
 /* Calls a function with the arguments above it. False after an error: then its message, with the traceback, takes their
  * place. Memory may be so short that there is no traceback. */
 bool state_call(lua_State *L, int arguments, int results);
+
+/* Whether a team of threads is at work. */
+bool teams_run(void);
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 

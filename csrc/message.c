@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* message.c: what MPI is given for an array, and what comes back. All checks of buffers are here. */
 #include <limits.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "internal.h"
@@ -28,25 +27,16 @@ int nmpi_set_max_count(int64_t count) {
 /* ---- scratch ---- */
 
 static THREAD_LOCAL scratch scratches[SLOT_COUNT];
+static THREAD_LOCAL own scratch_own;
 
-static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
-static pthread_key_t scratch_key;
-
-static void scratch_free_all(void *mine) {
-  for (int slot = 0; slot < SLOT_COUNT; slot++) scratch_free((scratch *)mine + slot);
-}
-
-static void scratch_make_key(void) {
-  pthread_key_create(&scratch_key, scratch_free_all);
+static void scratch_leave(own *o) {
+  o->leave = NULL;
+  for (int slot = 0; slot < SLOT_COUNT; slot++) scratch_free(&scratches[slot]);
 }
 
 scratch *message_scratch(enum slot slot) {
-  scratch *s = &scratches[slot];
-  if (s->data == NULL) {
-    pthread_once(&scratch_once, scratch_make_key);
-    pthread_setspecific(scratch_key, scratches);
-  }
-  return s;
+  if (RARELY(scratch_own.leave == NULL)) own_join(&scratch_own, scratch_leave);
+  return &scratches[slot];
 }
 
 void scratch_free(scratch *s) {

@@ -199,6 +199,8 @@ void nmpi_array_release(nmpi_array *a);
 int64_t nmpi_memory_bytes(void);
 /* 1 if so many bytes are allocated that a garbage collection is due, else 0. */
 int nmpi_memory_pressure(void);
+/* How often that was so in any thread: a thread that has not seen all of it may hold what others have dropped. */
+int nmpi_memory_pressures(void);
 /* To be called after that collection: sets the next limit to 1.4 times what is left, at least 300 MB. */
 void nmpi_memory_settle(void);
 
@@ -240,7 +242,8 @@ int nmpi_initialized(void);
 int nmpi_finalized(void);
 /* Not a status: MPI_Query_thread as 0 (single), 1 (funneled), 2 (serialized) or 3 (multiple). */
 int nmpi_query_thread(void);
-/* MPI_Finalize. Does nothing where MPI is finalised already. */
+/* MPI_Finalize. Does nothing where MPI is finalised already. Only the thread that initialised MPI may call it, and not
+ * while a team runs. */
 int nmpi_finalize(void);
 /* MPI_Abort; a code whose low eight bits are 0, which the shell would take for success, becomes 1. */
 int nmpi_abort(int code);
@@ -485,6 +488,87 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
                 const nmpi_comm *comm);
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
                    const nmpi_comm *comm);
+
+/* ---- threads -------------------------------------------------------------------------------- */
+
+/* A value on its way from one Lua state to another, in an array of them: a table is followed by its keys and values, an
+ * array of structs by the name of their type. */
+enum {
+  NMPI_VALUE_NIL,
+  NMPI_VALUE_BOOLEAN, /* number is 0 or 1 */
+  NMPI_VALUE_NUMBER,
+  NMPI_VALUE_STRING, /* pointer and size */
+  NMPI_VALUE_TABLE,  /* size is the number of its pairs */
+  NMPI_VALUE_ARRAY,
+  NMPI_VALUE_COMM,
+  NMPI_VALUE_OP
+};
+
+typedef struct nmpi_value {
+  int kind;
+  double number;
+  const void *pointer;
+  int64_t size;
+} nmpi_value;
+
+/* Threads, each with a Lua state of its own, that do the same work. */
+typedef struct nmpi_team nmpi_team;
+
+/* What a team is to do, until it has ended: the code of a function (string.dump), the function's number in the team,
+ * under which each thread keeps it, and its arguments. `forget`: first drop all functions that are kept. */
+typedef struct nmpi_work {
+  const char *code;
+  int64_t bytes;
+  int function;
+  int forget;
+  int count;
+  const nmpi_value *values;
+} nmpi_work;
+
+/* One thread of a team, with what came of its last work: a message where it failed, else what nmpi_member_answer was
+ * given. `consequence`: it failed to meet another one that had failed. */
+typedef struct nmpi_member {
+  nmpi_team *NMPI_CONST team;
+  NMPI_CONST int id; /* 0 to size - 1 */
+  NMPI_CONST int size;
+  NMPI_CONST int count;
+  const nmpi_value *NMPI_CONST values;
+  const char *NMPI_CONST error;
+  NMPI_CONST _Bool consequence;
+} nmpi_member;
+
+/* Makes a team of `size` threads, whose states have these search paths and the JIT compiler on or off. with_caller: the
+ * calling thread is number 0, and there is one less to make. Each requires nmpi.team, and nmpi.team.start() must return
+ * the function that its work begins with; it is called with the address of its nmpi_member. */
+int nmpi_team_create(int size, int with_caller, const char *path, const char *cpath, int jit,
+                     nmpi_team **made);
+/* Begins work. Arguments and code must stay where they are until it has ended. */
+void nmpi_team_begin(nmpi_team *team, const nmpi_work *work);
+/* Waits until the work has ended. `error` is that of the calling thread, where it is one of the team, or NULL. Not a
+ * status: NMPI_ERR_ARGUMENT where a member has failed, else how many have answered. Where one fails and others still
+ * run 5 seconds later, the job is aborted, with its message. */
+int nmpi_team_finish(nmpi_team *team, const char *error);
+/* Ends the threads, after their work if any is going on. */
+void nmpi_team_close(nmpi_team *team);
+nmpi_member *nmpi_team_member(nmpi_team *team, int id);
+const nmpi_work *nmpi_member_work(const nmpi_member *member);
+/* Gives what the work has produced: to stay where it is until the next begins. */
+void nmpi_member_answer(nmpi_member *member, const nmpi_value *values, int count);
+
+/* All threads of a team meet: for nothing else, or to combine a number, in their order, by an operator. They fail where
+ * one cannot come any more, or has come by another call. */
+int nmpi_member_barrier(nmpi_member *member);
+int nmpi_member_reduce(nmpi_member *member, const nmpi_op *op, double *number);
+/* Hands out whole numbers, from 0 after each meeting: the first of the `elements` that nobody else gets. */
+double nmpi_member_take(nmpi_member *member, double elements);
+/* Enters and leaves what one thread of a team at a time is in. */
+int nmpi_member_lock(nmpi_member *member);
+int nmpi_member_unlock(nmpi_member *member);
+
+/* As nmpi_array_view, in another Lua state, where structs have the C type `ctype`. */
+int nmpi_array_receive(nmpi_array *view, const nmpi_array *a, int ctype);
+/* Adds to an element of a 1-d array of int64 as one step, and tells what it was before. */
+int nmpi_array_fetch_add(nmpi_array *a, int64_t i, int64_t x, int64_t *before);
 
 /* NMPI_CDEF_END */
 

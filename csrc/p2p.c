@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* p2p.c: blocking point-to-point communication. request.c has the rest. */
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "internal.h"
@@ -9,7 +10,8 @@
 
 /* MPI has one for the process. */
 static void *attached;
-static int64_t attached_bytes;
+static _Atomic int64_t attached_bytes;
+static pthread_mutex_t attached_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 int check_buffer(int64_t wire, int dest) {
   if (dest == MPI_PROC_NULL) return MPI_SUCCESS;
@@ -20,13 +22,7 @@ int nmpi_bsend_overhead(void) {
   return MPI_BSEND_OVERHEAD;
 }
 
-int nmpi_buffer_attach(int64_t bytes) {
-  const nmpi_comm *world = NULL;
-  if (bytes < MPI_BSEND_OVERHEAD || bytes > INT_MAX) {
-    return fail("bytes", "expected %d (BSEND_OVERHEAD) to %d, got %lld", MPI_BSEND_OVERHEAD,
-                INT_MAX, (long long)bytes);
-  }
-  TRY(check_comm(&world));
+static int attach(int64_t bytes) {
   if (attached != NULL) return fail("bytes", "there is a buffer already: detach it first");
   attached = malloc((size_t)bytes);
   if (attached == NULL) return fail("bytes", "no memory for %lld bytes", (long long)bytes);
@@ -40,18 +36,32 @@ int nmpi_buffer_attach(int64_t bytes) {
   return code;
 }
 
+int nmpi_buffer_attach(int64_t bytes) {
+  const nmpi_comm *world = NULL;
+  if (bytes < MPI_BSEND_OVERHEAD || bytes > INT_MAX) {
+    return fail("bytes", "expected %d (BSEND_OVERHEAD) to %d, got %lld", MPI_BSEND_OVERHEAD,
+                INT_MAX, (long long)bytes);
+  }
+  TRY(check_comm(&world));
+  pthread_mutex_lock(&attached_mutex);
+  int code = attach(bytes);
+  pthread_mutex_unlock(&attached_mutex);
+  return code;
+}
+
 int nmpi_buffer_detach(void) {
   const nmpi_comm *world = NULL;
   void *buffer;
-  int bytes;
+  int bytes, code = NMPI_SUCCESS;
   TRY(check_comm(&world));
-  if (attached == NULL) return NMPI_SUCCESS;
-  int code = MPI_Buffer_detach((void *)&buffer, &bytes);
-  if (code == MPI_SUCCESS) {
+  pthread_mutex_lock(&attached_mutex);
+  if (attached != NULL) code = MPI_Buffer_detach((void *)&buffer, &bytes);
+  if (attached != NULL && code == MPI_SUCCESS) {
     free(attached);
     attached = NULL;
     attached_bytes = 0;
   }
+  pthread_mutex_unlock(&attached_mutex);
   return code;
 }
 

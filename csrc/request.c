@@ -93,6 +93,7 @@ typedef struct list {
 } list;
 
 typedef struct pool {
+  own o;
   int id;
   bool taken; /* by a thread that lives */
   operation *slots;
@@ -108,22 +109,18 @@ typedef struct pool {
 } pool;
 
 static pool *pools[MAX_POOLS];
-static int pool_count;
+static atomic_int pool_count;
 static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
-static pthread_key_t pool_key;
 static THREAD_LOCAL pool *mine;
 THREAD_LOCAL crowd *crowds;
 
 /* The pool outlives its thread, for the sake of its generations: the next thread goes on with it. */
-static void pool_leave(void *pool_) {
+static void pool_leave(own *o) {
+  mine = NULL;
+  crowds = NULL;
   pthread_mutex_lock(&pools_mutex);
-  ((pool *)pool_)->taken = false;
+  ((pool *)o)->taken = false;
   pthread_mutex_unlock(&pools_mutex);
-}
-
-static void pool_make_key(void) {
-  pthread_key_create(&pool_key, pool_leave);
 }
 
 /* The number of a slot's operation: of the next generation, if it is larger by MAX_SLOTS. */
@@ -146,13 +143,12 @@ static pool *pool_find(void) {
 }
 
 LONG_PATH pool *pool_join(void) {
-  pthread_once(&pool_once, pool_make_key);
   pthread_mutex_lock(&pools_mutex);
   mine = pool_find();
   if (mine != NULL) mine->taken = true;
   crowds = mine != NULL ? mine->crowds : NULL;
   pthread_mutex_unlock(&pools_mutex);
-  pthread_setspecific(pool_key, mine);
+  if (mine != NULL) own_join(&mine->o, pool_leave);
   return mine;
 }
 

@@ -38,9 +38,9 @@ lua_State *state_create(const char *path, const char *cpath, bool jit) {
 
 int state_load(lua_State *L, const char *code, size_t bytes, const char *argument) {
   if (luaL_loadbuffer(L, code, bytes, "=?") == 0) return NMPI_SUCCESS;
-  int code_ = fail(argument, "%s", lua_tostring(L, -1));
+  fail(argument, "%s", lua_tostring(L, -1));
   lua_pop(L, 1);
-  return code_;
+  return NMPI_ERR_ARGUMENT;
 }
 
 /* The message of an error, and where it came from. */

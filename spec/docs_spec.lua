@@ -131,6 +131,13 @@ local kinds = {
   comm = { made = [[require("nmpi").COMM_WORLD]], variable = "comm" },
   group = { made = [[require("nmpi").COMM_WORLD:group()]], variable = "group" },
   op = { made = [[require("nmpi").SUM]], variable = "op" },
+  pool = { made = [[require("nmpi.thread").pool(1)]], variable = "pool", file = "thread" },
+  team = {
+    made = [[require("nmpi.thread").parallel({ 1, main = true }, function()
+      team = require("nmpi.thread").team()
+    end) or team]],
+    variable = "team",
+  },
 }
 
 -- The fields and methods among these names that an object has not.
@@ -138,7 +145,8 @@ local function unknown_to(kind, names)
   return evaluate(([[
     local object = %s
     for name in ("%s"):gmatch "%%S+" do
-      if not pcall(function() return object[name] end) then io.write(name, "\n") end
+      local known, member = pcall(function() return object[name] end)
+      if not known or member == nil then io.write(name, "\n") end
     end]]):format(kinds[kind].made, table.concat(names, " ")))
 end
 
@@ -168,7 +176,7 @@ end
 
 local function method_names(kind)
   local names, seen = {}, {}
-  for name in read(("lua/nmpi/%s.lua"):format(kind)):gmatch "function methods%.([%w_]+)" do
+  for name in read(("lua/nmpi/%s.lua"):format(kinds[kind].file or kind)):gmatch "function methods%.([%w_]+)" do
     if not seen[name] then names[#names + 1] = name end
     seen[name] = true
   end

@@ -111,6 +111,15 @@ local function check_landscape(side)
   end
 end
 
+local function check_threads(n_threads, laps)
+  return function(out, n)
+    local lines = lines_of(out)
+    assert.equal(2, #lines)
+    assert.equal(("%d ranks with %d threads each, %d laps: 0 tokens wrong"):format(n, n_threads, laps), lines[1])
+    assert.matches("^%d+%.%d+ s a lap$", lines[2])
+  end
+end
+
 -- For each file a list of runs: arguments, seconds allowed, the ranks for each program (1 to 4 unless given) and a
 -- function that checks the output.
 local expectations = {
@@ -147,6 +156,10 @@ local expectations = {
   ["06_split.lua"] = {
     { timeout = 60, check = check_split(100) },
     { timeout = 60, args = { "7" }, nmpi = { 4 }, luajit = { 3 }, check = check_split(7) },
+  },
+  ["07_threads.lua"] = {
+    { timeout = 120, nmpi = { 1, 2 }, luajit = { 2 }, check = check_threads(2, 100) },
+    { timeout = 120, args = { "3", "10" }, nmpi = { 3 }, luajit = { 1 }, check = check_threads(3, 10) },
   },
 }
 

@@ -567,3 +567,100 @@ describe("NMPI_DEBUG=1", function()
     assert.are.same({ 0, "" }, { code, err })
   end)
 end)
+
+describe("a program with threads", function()
+  local WAITS = [[
+    local mpi, thread = require "nmpi", require "nmpi.thread"
+    thread.parallel(%s, function(id)
+      if id == 1 then error "out of cheese" end
+      local mpi = require "nmpi"
+      mpi.recv(mpi.zeros(1), 0, 77)
+    end)
+  ]]
+
+  for _, team in ipairs { "2", "{ 2, main = true }" } do
+    it("is ended where one fails and another waits in MPI, in a team of " .. team, function()
+      local code, _, err, seconds = run("nmpi", 2, WAITS:format(team))
+      assert.not_equal(0, code)
+      assert.not_equal(124, code, seconds)
+      assert.matches("nmpi: rank %d of 2: thread 1 of 2: [^\n]*out of cheese\nstack traceback:", err)
+      assert.matches("nmpi: rank %d of 2: 5 seconds later 1 other threads still run", err)
+    end)
+  end
+
+  for _, program in ipairs(PROGRAMS) do
+    it("reports an error in a thread as any other under " .. program, function()
+      local code, _, err, path = run(program, 2, [[
+        local thread = require "nmpi.thread"
+        if require("nmpi").rank() == 1 then thread.parallel(2, function(id) if id == 1 then error "oh" end end) end
+        require("nmpi").barrier()
+      ]])
+      assert.equal(1, code)
+      assert.matches(path .. ":2: nmpi.thread.parallel: thread 1 of 2: [^\n]*:2: oh\nstack traceback:", err)
+    end)
+
+    it("may leave a pool open under " .. program, function()
+      for _, ending in ipairs { "", "os.exit(0)", "os.exit(0, true)", "pool = nil" } do
+        local code, out, err = run(program, 2, [[
+          local mpi, thread = require "nmpi", require "nmpi.thread"
+          pool = thread.pool { 3, main = true }
+          pool:run(function(id, n, a) a[id] = require("nmpi").rank() end, mpi.zeros(3))
+          io.write "done " io.stdout:flush()
+        ]] .. ending)
+        assert.equal(0, code, err)
+        assert.equal("done done ", out)
+      end
+    end)
+  end
+
+  it("is refused where MPI provides less than THREAD_MULTIPLE", function()
+    for _, level in ipairs { "single", "funneled", "serialized" } do
+      local code, out, err = run("nmpi", nil, [[
+        local mpi = require "nmpi"
+        print(mpi.query_thread() == mpi.THREAD_MULTIPLE or select(2, pcall(require("nmpi.thread").pool, 2)))
+      ]], { env = { NMPI_THREAD_LEVEL = level } })
+      assert.equal(0, code, err)
+      -- MPI may provide more than it was asked for.
+      assert.is_true(out == "true\n" or out:find("level 'multiple', got '", 1, true)
+        and out:find("set NMPI_THREAD_LEVEL or require('nmpi.rc').thread_level to 'multiple'", 1, true) ~= nil, out)
+    end
+  end)
+
+  it("is ended by os.exit in a thread, with its code", function()
+    local code = run("nmpi", 2, [[
+      local mpi = require "nmpi"
+      if mpi.rank() == 1 then require("nmpi.thread").parallel(2, function(id) if id == 1 then os.exit(3) end end) end
+      mpi.barrier()
+    ]])
+    assert.equal(3, code)
+  end)
+
+  it("does not end with success while threads are at work", function()
+    local code, _, err = run("nmpi", 1, [[
+      require("nmpi.thread").parallel({ 2, main = true }, function(id)
+        if id == 0 then os.exit(0) end
+        require("nmpi.thread").team():barrier()
+      end)
+    ]])
+    assert.not_equal(0, code)
+    assert.matches("nmpi: rank 0 of 1 ends while threads are at work", err)
+  end)
+
+  it("has its checks of debugging in threads too", function()
+    local code, out, err = run("nmpi", nil, [[
+      local mpi = require "nmpi"
+      local a = mpi.zeros(3)
+      print(select(2, pcall(require("nmpi.thread").parallel, 1, function(_, _, a) return a[3] end, a)))
+    ]], { env = { NMPI_DEBUG = "1" } })
+    assert.equal(0, code, err)
+    assert.matches("expected 1 whole index within the shape", out)
+    code, out, err = run("nmpi", nil, [[
+      require("nmpi.rc").debug = true
+      local mpi, thread = require "nmpi", require "nmpi.thread"
+      print(select(2, pcall(thread.parallel, 1, function(_, _, a) return a[3] end, mpi.zeros(3))))
+      print(pcall(function() return mpi.zeros(3)[3] end))
+    ]])
+    assert.equal(0, code, err)
+    assert.equal(2, count(out, "expected 1 whole index within the shape"))
+  end)
+end)

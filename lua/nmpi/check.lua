@@ -60,6 +60,7 @@ function check.describe(value)
   if kind == "cdata" and tostring(value):find "^ctype<" then return tostring(value) end
   if kind == "cdata" then return "cdata of type " .. tostring(typeof(value)):match "^ctype<(.*)>$" end
   if kind == "table" or kind == "function" then return "a " .. kind end
+  if kind == "thread" then return "a coroutine" end
   return tostring(value)
 end
 

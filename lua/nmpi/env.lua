@@ -39,10 +39,10 @@ end
 
 --- Finalises MPI now (MPI_Finalize), on every rank. Optional: the end of the program does it. Calling it again
 -- does nothing; a routine that communicates is an error afterwards. A rank that fails after it can no longer
--- end the others.
+-- end the others. It is for the thread that initialised MPI, while no other ones are at work.
 -- @treturn int status
 function env.finalize()
-  return (C.nmpi_finalize())
+  return (check.status(C.nmpi_finalize(), "finalize"))
 end
 
 --- Ends the whole job at once (MPI_Abort).
