@@ -452,6 +452,31 @@ end
 -- ---- plots ----
 
 -- Draws curves (title, points, style) as performance/<name>.svg and returns its line of Markdown.
+function sections.threads(context)
+  local text = { [[
+## Threads
+
+A team that enters a warm pool, where each thread sets an element of a shared array, and a pool in C whose threads sleep
+on a condition until they are wanted; "with the caller": the thread that enters is one of them. A barrier is within a
+team; to make a pool is to make two threads with a Lua state each, and to end them.
+]] }
+  for _, abi in ipairs(context.abis) do
+    local lines = {}
+    for _, row in ipairs(find(context.rows, { bench = "threads", mpi = abi })) do
+      lines[#lines + 1] = { row.case, ("%d%s"):format(row.threads, row.main == "true" and " with the caller" or ""),
+        seconds(row.nmpi), row.c and seconds(row.c) or "", row.ratio and ratio(row.ratio) or "" }
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "case", "threads", "nmpi", "C", "nmpi / C" }, lines)
+  end
+  goal(context, "entering a pool of 2 threads", "< 20 µs", function(abi)
+    local row = first(context.rows, { bench = "threads", mpi = abi, case = "enter a pool", threads = 2,
+      main = "false" })
+    return row.nmpi and seconds(row.nmpi) or ""
+  end)
+  return text
+end
+
 local function plotter(context)
   return function(name, title, settings, curves)
     if not context.plots then return "(No plot here: gnuplot is not installed.)\n" end
