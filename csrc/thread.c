@@ -77,7 +77,9 @@ struct nmpi_team {
   int results;       /* members with a result */
   /* Of the meeting that is going on, and of the last. */
   int arrived;
-  const nmpi_op *op;
+  const nmpi_op *op; /* and what MPI is given for it */
+  MPI_Op handle;
+  MPI_Datatype type;
   bool mixed; /* not all have come for the same */
   bool was_mixed;
   double *numbers; /* one for each member */
@@ -378,7 +380,7 @@ static void conclude(nmpi_team *t) {
   if (t->op != NULL && !t->mixed) {
     /* MPI's second operand comes last. */
     for (int id = t->size - 2; id >= 0; id--) {
-      MPI_Reduce_local(&t->numbers[id], &t->result, 1, MPI_DOUBLE, t->op->handle);
+      MPI_Reduce_local(&t->numbers[id], &t->result, 1, t->type, t->handle);
     }
   }
   t->arrived = 0;
@@ -388,7 +390,7 @@ static void conclude(nmpi_team *t) {
   pthread_cond_broadcast(&t->meeting);
 }
 
-static int meet(member *m, const nmpi_op *op, double *number) {
+static int meet(member *m, const nmpi_op *op, MPI_Op handle, MPI_Datatype type, double *number) {
   nmpi_team *t = m->m.team;
   if (m->holds) return fail(NULL, "expected a thread that is not in the critical section");
   pthread_mutex_lock(&t->mutex);
@@ -400,6 +402,8 @@ static int meet(member *m, const nmpi_op *op, double *number) {
   t->numbers[m->m.id] = *number;
   if (t->arrived > 0 && t->op != op) t->mixed = true;
   t->op = op;
+  t->handle = handle;
+  t->type = type;
   if (++t->arrived == t->size) conclude(t);
   pthread_mutex_unlock(&t->mutex);
   if (!spin(&t->met, met, &t->missing, NOBODY)) {
@@ -415,13 +419,18 @@ static int meet(member *m, const nmpi_op *op, double *number) {
 
 int nmpi_member_barrier(nmpi_member *m) {
   double nothing = 0;
-  return meet((member *)m, NULL, &nothing);
+  return meet((member *)m, NULL, MPI_OP_NULL, MPI_DATATYPE_NULL, &nothing);
 }
 
 int nmpi_member_reduce(nmpi_member *m, const nmpi_op *op, double *number) {
-  const nmpi_array scalar = {.type = NMPI_DOUBLE};
+  const nmpi_array scalar = {.type = NMPI_DOUBLE, .itemsize = sizeof(double)};
+  MPI_Op handle;
+  MPI_Datatype type;
   TRY(check_op(&op, &scalar, "x"));
-  return meet((member *)m, op, number);
+  TRY(op_begin(op, &scalar, &handle, &type));
+  int code = meet((member *)m, op, handle, type, number);
+  op_end(op);
+  return code;
 }
 
 double nmpi_member_take(nmpi_member *m, double elements) {

@@ -454,6 +454,15 @@ describe("the threads of a team", function()
     end)
   end)
 
+  it("combine numbers by operators of one's own", function()
+    local longest = mpi.op("max(abs(x), abs(y))")
+    with_pools(function(pool, n)
+      local seen = pool:run(function(id, _, op) return (require("nmpi.thread").team():reduce(-id - 0.5, op)) end, longest)
+      for id = 1, n do assert.equal(n == 1 and -0.5 or n - 0.5, seen[id]) end
+    end)
+    longest:free()
+  end)
+
   it("enter the critical section one at a time", function()
     with_pools(function(pool, n)
       local total = mpi.zeros(1)
