@@ -83,7 +83,8 @@ typedef struct list {
   int64_t *known;
   int length;
   int room;
-  int active; /* so many handles, slots and positions, in no order */
+  int active;   /* so many handles, slots and positions, in no order */
+  int nobodies; /* of the active, those that NOBODY marks */
   MPI_Request *handles;
   int *slots;
   int *positions; /* in the array */
@@ -279,6 +280,7 @@ enum { UNKNOWN = -1 }; /* no request has this number */
 /* The request of an entry is no longer among the active ones. */
 static void list_drop(list *l, int k) {
   int last = --l->active;
+  l->nobodies -= (mine->slots[l->slots[k]].traits & NOBODY) != 0;
   mine->slots[l->slots[k]].traits &= ~(unsigned)KEPT;
   l->known[l->positions[k]] = UNKNOWN;
   if (k == last) return;
@@ -291,6 +293,7 @@ static void list_drop(list *l, int k) {
 static void list_add(list *l, operation *r, int position) {
   int k = l->active++;
   r->traits |= KEPT;
+  l->nobodies += (r->traits & NOBODY) != 0;
   r->place = k;
   l->handles[k] = r->handle;
   l->slots[k] = (int)(r - mine->slots);
@@ -1012,19 +1015,19 @@ int nmpi_testall(nmpi_array *requests, int *flag) {
   return batch_wait(&b);
 }
 
-/* The first persistent request of nobody, which MPICH 4.0 does not count among the active ones. */
+/* The first request of nobody: it is complete, but MPICH 4.0 does not count persistent ones among the active, and waits
+ * for the others. */
 static int list_nobody(const list *l) {
-  for (int k = 0; k < l->active; k++) {
-    if (at(l, k)->peer == MPI_PROC_NULL) return k;
+  for (int k = 0; k < l->active && l->nobodies > 0; k++) {
+    if (at(l, k)->traits & NOBODY) return k;
   }
   return MPI_UNDEFINED;
 }
 
 /* What MPI_Waitany or MPI_Testany has completed. */
-static int call_finish_any(call *c, int k, int code, bool done, const MPI_Status *found, int *index,
+static int call_finish_any(call *c, int k, int code, const MPI_Status *found, int *index,
                            nmpi_status *status) {
   list *l = c->list;
-  if (k == MPI_UNDEFINED && done) k = list_nobody(l);
   if (k == MPI_UNDEFINED) return code;
   operation *r = at(l, k);
   r->handle = l->handles[k];
@@ -1046,11 +1049,12 @@ SHORT_PATH int batch_end_any(const batch *b, int i, int code, const MPI_Status *
 LONG_PATH int waitany_kept(nmpi_array *requests, int *index, nmpi_status *status) {
   call c;
   MPI_Status found = {0};
-  int k = MPI_UNDEFINED;
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
-  int code = MPI_Waitany(c.list->active, c.list->handles, &k, &found);
-  return call_finish_any(&c, k, code, true, &found, index, status);
+  int k = list_nobody(c.list);
+  int code = k != MPI_UNDEFINED ? MPI_Wait(&c.list->handles[k], &found)
+                                : MPI_Waitany(c.list->active, c.list->handles, &k, &found);
+  return call_finish_any(&c, k, code, &found, index, status);
 }
 
 int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
@@ -1068,13 +1072,14 @@ int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
 LONG_PATH int testany_kept(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
   call c;
   MPI_Status found = {0};
-  int k = MPI_UNDEFINED;
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
-  int code = MPI_Testany(c.list->active, c.list->handles, &k, flag, &found);
+  int k = list_nobody(c.list);
+  int code = k != MPI_UNDEFINED ? MPI_Wait(&c.list->handles[k], &found)
+                                : MPI_Testany(c.list->active, c.list->handles, &k, flag, &found);
   if (code != MPI_SUCCESS) *flag = 1;
-  return call_finish_any(&c, k, code, *flag != 0, &found, index, status);
+  return call_finish_any(&c, k, code, &found, index, status);
 }
 
 int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
@@ -1101,10 +1106,13 @@ LONG_PATH int some_kept(completer *mpi_some, nmpi_array *requests, int *count, i
   list *l = c.list;
   int *done = l->changed;
   if (l->active == 0) return NMPI_SUCCESS;
-  int first = NMPI_SUCCESS, code = mpi_some(l->active, l->handles, count, done, l->statuses);
-  if (*count == MPI_UNDEFINED) {
-    done[0] = list_nobody(l);
-    *count = done[0] == MPI_UNDEFINED ? 0 : 1;
+  int first = NMPI_SUCCESS, code, nobody = list_nobody(l);
+  if (nobody != MPI_UNDEFINED) {
+    code = MPI_Wait(&l->handles[nobody], l->statuses);
+    done[0] = nobody;
+    *count = 1;
+  } else {
+    code = mpi_some(l->active, l->handles, count, done, l->statuses);
   }
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return code;
   /* What ends leaves the list, which changes the order of the others. */
@@ -1167,12 +1175,12 @@ int nmpi_startall(nmpi_array *requests) {
 
 /* ---- matched probes ---- */
 
+/* MPI gives a message once: a slot must be there before. */
 static int probed(int code, bool found, MPI_Message *handle, const MPI_Status *from,
                   const nmpi_comm *comm, double *matched, nmpi_status *status) {
   if (code != MPI_SUCCESS || !found) return code;
   status_probed(status, code, from);
   operation *r = next_free();
-  if (r == NULL) return NMPI_ERR_ARGUMENT;
   take(r);
   r->state = MESSAGE;
   r->traits = comm->size == 1 ? ALONE : 0;
@@ -1191,6 +1199,7 @@ int nmpi_mprobe(int source, int tag, const nmpi_comm *comm, double *matched, nmp
   MPI_Status found = {.MPI_SOURCE = source, .MPI_TAG = MPI_ANY_TAG};
   *matched = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
+  if (next_free() == NULL) return NMPI_ERR_ARGUMENT;
   int code = MPI_Mprobe(source, tag, comm->handle, &handle, &found);
   return probed(code, true, &handle, &found, comm, matched, status);
 }
@@ -1202,6 +1211,7 @@ int nmpi_improbe(int source, int tag, const nmpi_comm *comm, int *flag, double *
   *flag = 0;
   *matched = NMPI_REQUEST_NULL;
   TRY(check_recv(&comm, source, tag));
+  if (next_free() == NULL) return NMPI_ERR_ARGUMENT;
   int code = MPI_Improbe(source, tag, comm->handle, flag, &handle, &found);
   return probed(code, *flag != 0, &handle, &found, comm, matched, status);
 }
@@ -1351,7 +1361,7 @@ void request_finalize(void) {
   int pending = 0;
   bool lost = false;
   for (int i = 0; i < pool_count; i++) {
-    pools[i]->list.active = pools[i]->list.length = 0;
+    pools[i]->list.active = pools[i]->list.length = pools[i]->list.nobodies = 0;
     for (int slot = 0; slot < pools[i]->count; slot++) {
       operation *r = &pools[i]->slots[slot];
       if (r->state == FREE) continue;

@@ -1399,6 +1399,28 @@ describe("PROC_NULL", function()
       { info.source, info.tag, info.error, info:count(), info.cancelled })
   end
 
+  it("is not waited for, whatever else is pending", function()
+    local problems, a, b = {}, mpi.zeros(1), mpi.zeros(1)
+    for _, init in ipairs { mpi.recv_init, mpi.send_init } do
+      for _, way in ipairs { "waitany", "testany", "waitsome", "testsome" } do
+        local _, p = init(a, NULL)
+        local _, pending_one = mpi.irecv(b, left, 6)
+        mpi.start(p)
+        local list = { pending_one, p }
+        local done = { mpi[way](list) }
+        local index = way == "waitany" and done[2] or way == "testany" and done[3] or done[2] and done[2][1]
+        note(problems, way .. ": index", index, 2)
+        note(problems, way .. ": status", done[1], SUCCESS)
+        mpi.barrier() -- nobody sends before everybody has looked
+        local _, s = mpi.isend(a, right, 6)
+        note(problems, way .. ": the rest", mpi.waitall(list), SUCCESS)
+        mpi.wait(s)
+        mpi.request_free(p)
+      end
+    end
+    judge(problems)
+  end)
+
   it("completes at once", function()
     local got = mpi.array { 7, 8, 9 }
     mpi.buffer_attach(10000)
