@@ -76,8 +76,8 @@ static nmpi_comm *new_struct(void) {
 }
 
 static void free_struct(nmpi_comm *comm) {
-  free(comm->place);
   pthread_mutex_lock(&mutex);
+  free(comm->place);
   *(comm->previous != NULL ? &comm->previous->next : &first) = comm->next;
   *(comm->next != NULL ? &comm->next->previous : &last) = comm->previous;
   handle_free(&unused, &comm->h);

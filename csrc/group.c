@@ -203,19 +203,30 @@ static void free_struct(nmpi_group *group) {
   pthread_mutex_unlock(&mutex);
 }
 
+/* Of several threads that free it, one does. */
+static bool claim(nmpi_group *group, nmpi_group *held) {
+  void *live = held;
+  return atomic_compare_exchange_strong(&group->h.live, &live, NULL);
+}
+
 int nmpi_group_free(nmpi_group *held) {
   const nmpi_group *checked = held;
   TRY(check_group(&checked, "group"));
   nmpi_group *group = handle_of(held);
   if (group == &empty) return fail("group", "GROUP_EMPTY cannot be freed");
-  TRY(free_handle(&group->handle));
-  free_struct(group);
-  return NMPI_SUCCESS;
+  if (!claim(group, held)) return fail_group(group, "group");
+  int code = free_handle(&group->handle);
+  if (code == MPI_SUCCESS) {
+    free_struct(group);
+  } else {
+    group->h.live = held;
+  }
+  return code;
 }
 
 void nmpi_group_drop(nmpi_group *held) {
   nmpi_group *group = handle_of(held);
-  if (group == NULL || group == &empty || group->h.live != held) return;
+  if (group == NULL || group == &empty || !claim(group, held)) return;
   if (is_live()) free_handle(&group->handle);
   free_struct(group);
 }

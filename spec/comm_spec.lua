@@ -339,7 +339,7 @@ describe("a communicator that has been freed", function()
     assert.equal(0, mistaken)
   end)
 
-  it("leaves nothing to the garbage collector", function()
+  it("refuses what has been freed, whose struct another one uses by then", function()
     local mistaken = 0
     for _ = 1, 300 do
       local one = SELF:dup()
