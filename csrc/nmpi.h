@@ -467,9 +467,9 @@ int nmpi_op_create(const char *code, int64_t bytes, const char *path, const char
  * many bytes. */
 int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **made);
 /* MPI_Op_free. Later use of the pointer is recognised; what a call still needs remains until that has ended. */
-int nmpi_op_free(nmpi_op *op);
+int nmpi_op_free(nmpi_op *held);
 /* Notes the line of the script that made an operator, for the report of those that are never freed. */
-void nmpi_op_set_place(nmpi_op *op, const char *place);
+void nmpi_op_set_place(nmpi_op *made, const char *place);
 
 /* ---- collectives --------------------------------------------------------------------------- */
 

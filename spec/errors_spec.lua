@@ -52,7 +52,7 @@ local thread = coroutine.create(function() end)
 -- What is neither a number nor an array, communicator, operator or status.
 local strange = {
   { "x", 'the string "x"' }, { {}, "a table" }, { true, "true" }, { print, "a function" },
-  { thread, "thread: " }, { io.stdout, "file %(" }, { pointer, "cdata of type double %*" },
+  { thread, "a coroutine" }, { io.stdout, "file %(" }, { pointer, "cdata of type double %*" },
   { null_pointer, "cdata of type double %*" }, { ffi.cast("void *", nil), "cdata of type void %*" },
   { 5LL, "cdata of type int64_t" }, { ffi.new "nmpi_double_int", "cdata of type struct nmpi_double_int" },
 }
