@@ -4,23 +4,12 @@
 local ffi = require "ffi"
 local mpi = require "nmpi"
 local hot = require "spec.support.hot"
+local refuses = require "spec.support.refuses"
 
 local WORLD, SELF, NULL = mpi.COMM_WORLD, mpi.COMM_SELF, mpi.COMM_NULL
 local UNDEFINED, SUCCESS = mpi.UNDEFINED, mpi.SUCCESS
 local rank, size = mpi.rank(), mpi.size()
 local left, right = (rank - 1) % size, (rank + 1) % size
-
-local HERE = debug.getinfo(1, "S").short_src
-
--- The call must raise a message with all of these texts, at its line in this file.
-local function refuses(call, ...)
-  local fine, message = pcall(call)
-  assert(not fine, "not refused")
-  assert(type(message) == "string" and message:sub(1, #HERE) == HERE, tostring(message))
-  for _, text in ipairs { ... } do
-    assert(message:find(text, 1, true), ("expected %q in: %s"):format(text, message))
-  end
-end
 
 local function sum(comm, number)
   local status, total = mpi.allreduce(number, mpi.SUM, comm)

@@ -5,22 +5,10 @@ local ffi = require "ffi"
 local mpi = require "nmpi"
 local thread = require "nmpi.thread"
 local core = require("nmpi.lib").core
+local refuses = require "spec.support.refuses"
 
 local WORLD, SUCCESS = mpi.COMM_WORLD, mpi.SUCCESS
 local rank, size = mpi.rank(), mpi.size()
-
-local HERE = debug.getinfo(1, "S").short_src
-
--- The call must raise a message with all of these texts, at its line in this file.
-local function refuses(call, ...)
-  local fine, message = pcall(call)
-  assert(not fine, "not refused")
-  assert(type(message) == "string" and message:sub(1, #HERE) == HERE, tostring(message))
-  for _, text in ipairs { ... } do
-    assert(message:find(text, 1, true), ("expected %q in: %s"):format(text, message))
-  end
-  return message
-end
 
 local function collect()
   collectgarbage()
