@@ -235,9 +235,7 @@ int nmpi_comm_free(nmpi_comm *held) {
   if (comm->origin == NULL) {
     return fail("comm", "%s cannot be freed", comm == &comm_world ? "COMM_WORLD" : "COMM_SELF");
   }
-  /* Of several threads that free it, one does. */
-  void *live = held;
-  if (!atomic_compare_exchange_strong(&comm->h.live, &live, NULL)) return fail_comm(comm, "comm");
+  if (!handle_claim(&comm->h, held)) return fail_comm(comm, "comm");
   int code = free_private(comm);
   if (code == MPI_SUCCESS) code = MPI_Comm_free(&comm->handle);
   if (code == MPI_SUCCESS) {

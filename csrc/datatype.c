@@ -120,7 +120,8 @@ static int type_create(const layout *l, MPI_Datatype *type) {
   return code == MPI_SUCCESS ? MPI_Type_commit(type) : code;
 }
 
-/* The type of a layout, which stays valid while this thread asks for fewer than CACHED others; false where it cannot be made. MPI
+/* The type of a layout, which stays valid while this thread asks for fewer than CACHED others; false where it cannot
+ * be made. MPI
  * keeps one that is freed for as long as a pending operation needs it. */
 static bool type_find(const layout *l, MPI_Datatype *type) {
   cache *c = cache_mine();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* group.c: groups of processes. All is local. */
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "internal.h"
@@ -203,18 +204,12 @@ static void free_struct(nmpi_group *group) {
   pthread_mutex_unlock(&mutex);
 }
 
-/* Of several threads that free it, one does. */
-static bool claim(nmpi_group *group, nmpi_group *held) {
-  void *live = held;
-  return atomic_compare_exchange_strong(&group->h.live, &live, NULL);
-}
-
 int nmpi_group_free(nmpi_group *held) {
   const nmpi_group *checked = held;
   TRY(check_group(&checked, "group"));
   nmpi_group *group = handle_of(held);
   if (group == &empty) return fail("group", "GROUP_EMPTY cannot be freed");
-  if (!claim(group, held)) return fail_group(group, "group");
+  if (!handle_claim(&group->h, held)) return fail_group(group, "group");
   int code = free_handle(&group->handle);
   if (code == MPI_SUCCESS) {
     free_struct(group);
@@ -226,7 +221,7 @@ int nmpi_group_free(nmpi_group *held) {
 
 void nmpi_group_drop(nmpi_group *held) {
   nmpi_group *group = handle_of(held);
-  if (group == NULL || group == &empty || !claim(group, held)) return;
+  if (group == NULL || group == &empty || !handle_claim(&group->h, held)) return;
   if (is_live()) free_handle(&group->handle);
   free_struct(group);
 }

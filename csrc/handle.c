@@ -18,6 +18,11 @@ void *handle_new(handle **unused, size_t size) {
   return h;
 }
 
+bool handle_claim(handle *h, void *held) {
+  void *live = held;
+  return atomic_compare_exchange_strong(&h->live, &live, NULL);
+}
+
 void handle_free(handle **unused, handle *h) {
   h->live = NULL;
   h->tag += ~TAG_MASK + 1;

@@ -4,7 +4,6 @@
 #define NMPI_INTERNAL_H
 
 #include <mpi.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -119,8 +118,9 @@ int fail(const char *argument, const char *format, ...) __attribute__((cold, for
 #define TAG_MASK ((uintptr_t)0)
 #endif
 
-/* How the struct of a communicator, group or operator begins. What Lua holds is the struct's address with a tag that changes from
- * one use of the struct to the next: what was freed is recognised, and need not wait for the garbage collector. */
+/* How the struct of a communicator, group or operator begins. What Lua holds is the struct's address with a tag that
+ * changes from one use of the struct to the next: what was freed is recognised, and need not wait for the
+ * garbage collector. */
 typedef struct handle {
   _Atomic(void *) live; /* what Lua holds; NULL where that must not be used any more */
   uintptr_t tag;
@@ -135,6 +135,8 @@ SHORT_PATH void *handle_of(const void *held) {
 /* A struct, one of the `unused` if there are any, all of it 0 but how it begins; NULL if there is no memory. */
 void *handle_new(handle **unused, size_t size);
 void handle_free(handle **unused, handle *h);
+/* Ends what is held; of several threads that do so, true for one. */
+bool handle_claim(handle *h, void *held);
 
 struct nmpi_group {
   handle h;
@@ -184,8 +186,8 @@ SHORT_PATH MPI_Op op_handle(const nmpi_op *op, int dtype) {
   return dtypes[dtype].kind == KIND_UNSIGNED ? op->unsigned_handle : op->handle;
 }
 
-/* What MPI is given to reduce data with an operator that check_op has accepted. Until op_end, which is due after success
- * only, the operator remains, though a script may have freed it. */
+/* What MPI is given to reduce data with an operator that check_op has accepted. Until op_end, which is due after
+ * success only, the operator remains, though a script may have freed it. */
 int op_begin(const nmpi_op *op, const nmpi_array *data, MPI_Op *handle, MPI_Datatype *type);
 void op_end(const nmpi_op *op);
 
@@ -674,8 +676,8 @@ bool teams_run(void);
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 
-/* What pending operations of one direction that a message to oneself may meet have in common at least: so that it need not
- * be compared with each. */
+/* What pending operations of one direction that a message to oneself may meet have in common at least: so that it need
+ * not be compared with each. */
 typedef struct crowd {
   int count;
   uintptr_t low, high; /* of all their memory */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* op.c: the predefined operators, which dtypes MPI defines them on (MPI-4.0 section 6.9.2), and those that scripts make. */
+/* op.c: MPI's operators, which dtypes it defines them on (MPI-4.0 section 6.9.2), and those that scripts make. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* dladdr */
 #endif

@@ -75,9 +75,10 @@ typedef struct operation {
   char *line;      /* of the script, where noted */
 } operation;
 
-/* The active requests of a long array, each once. It is kept for the next call, which looks up only what differs: a program
- * that waits for one of many again and again would otherwise pay for all of them each time. A number never stands for
- * another operation later, so an entry is out of date only when its operation has ended, which says so here. */
+/* The active requests of a long array, each once. It is kept for the next call, which looks up only what differs: a
+ * program that waits for one of many again and again would otherwise pay for all of them each time. A number never
+ * stands for another operation later, so an entry is out of date only when its operation has ended, which says so
+ * here. */
 typedef struct list {
   /* Of each entry, the number if it is null or its request is below for it, else UNKNOWN. */
   int64_t *known;
