@@ -1,0 +1,244 @@
+-- SPDX-License-Identifier: MIT
+-- What the solver programs beside this file share: options, messages that end all ranks, progress, pictures.
+
+local ffi = require "ffi"
+local argparse = require "argparse"
+local mpi = require "nmpi"
+
+ffi.cdef "int isatty(int file);"
+
+local rank, size = mpi.rank(), mpi.size()
+local program = arg[0]:match "([^/]*)%.lua$" or arg[0]
+
+local solver = {}
+
+-- ---- ending together ----
+
+local function say(message)
+  io.stderr:write(program, ": ", message, "\n")
+end
+
+-- All ranks get here, so MPI is finalised first: then nothing is killed that has not ended by itself.
+local function stop()
+  mpi.barrier()
+  mpi.finalize()
+  os.exit(1)
+end
+
+--- For every rank at once, each with a message or nil: if there is any, rank 0 prints the first one, and all ranks end.
+function solver.agree(message)
+  local _, first = mpi.allreduce(message and rank or size, mpi.MIN)
+  if first == size then return end
+  local length = mpi.array { message and #message or 0 }
+  mpi.bcast(length, first)
+  local text = rank == first and mpi.array(message) or mpi.empty(length[0], "char")
+  mpi.bcast(text, first)
+  if rank == 0 then say(text:tostring()) end
+  stop()
+end
+
+--- Ends the program because of an option; every rank calls it, knowing the same.
+function solver.fail(option, what)
+  if rank == 0 then say(option .. ": " .. what) end
+  stop()
+end
+
+--- Returns what f returns; where it raises an error, on any rank, ends the program with that error and this option.
+function solver.try(option, f, ...)
+  local results = { pcall(f, ...) }
+  local problem = not results[1] and tostring(results[2]):gsub("^[^\n]-:%d+: ", "")
+  solver.agree(problem and option .. ": " .. problem)
+  return unpack(results, 2, table.maxn(results))
+end
+
+-- ---- options ----
+
+--- Makes an argparse parser.
+function solver.parser(description)
+  local parser = argparse(program, description):add_help(false)
+  parser:flag("-h --help", "Show this help and end."):action(function()
+    if rank == 0 then print(parser:get_help()) end
+    os.exit(0)
+  end)
+  return parser
+end
+
+-- A message where the words of this rank are not those of rank 0.
+local function differing_words()
+  local mine = table.concat(arg, "\0")
+  local length = mpi.array { #mine }
+  mpi.bcast(length, 0)
+  local text = rank == 0 and mpi.array(mine .. "\0") or mpi.empty(length[0] + 1, "char")
+  mpi.bcast(text, 0)
+  local first = {}
+  for word in ffi.string(text.data, text.size):gmatch "(%Z*)%z" do first[#first + 1] = word end
+  for i = 1, math.max(#first, #arg) do
+    if first[i] ~= arg[i] and not (first[i] == "" and #arg == 0) then
+      local words = arg[i] and arg or first
+      local option = words[i]:match "^%-%-[^=]*" or i > 1 and words[i - 1] or words[i]
+      return ("%s: differs between the ranks: '%s' on rank 0, '%s' on rank %d"):format(option, first[i] or "",
+        arg[i] or "", rank)
+    end
+  end
+end
+
+--- Returns the options, the same on every rank. What is wrong with them ends the program.
+function solver.parse(parser)
+  solver.agree(differing_words())
+  -- To argparse, a word that begins with a minus is an option, even -1.
+  local words = {}
+  for _, word in ipairs(arg) do
+    if word:find "^%-[%d.]" and #words > 0 then
+      words[#words] = words[#words] .. "=" .. word
+    else
+      words[#words + 1] = word
+    end
+  end
+  local ok, options = parser:pparse(words)
+  solver.agree(not ok and options or nil)
+  return options
+end
+
+--- What argparse is to convert an option by: a number, which is finite and which accepts(number) is true of.
+function solver.number(option, expected, accepts)
+  return function(word)
+    local number = tonumber(word)
+    if number and math.abs(number) < math.huge and accepts(number) then return number end
+    return nil, ("%s: expected %s, got '%s'"):format(option, expected, word)
+  end
+end
+
+--- The same for a list of `count` numbers (or of any number of them), with this separator between them.
+function solver.numbers(option, expected, separator, count, accepts)
+  return function(word)
+    local numbers = {}
+    for part in (word .. separator):gmatch("(.-)[" .. separator .. "]") do
+      local number = tonumber(part)
+      if not (number and math.abs(number) < math.huge and accepts(number)) then
+        numbers = nil
+        break
+      end
+      numbers[#numbers + 1] = number
+    end
+    if numbers and (not count or #numbers == count) then return numbers end
+    return nil, ("%s: expected %s, got '%s'"):format(option, expected, word)
+  end
+end
+
+--- Ends the program unless a file can be written there; one that is there already has to be given up by `overwrite`.
+function solver.check_output(option, path, overwrite)
+  local problem
+  if rank == 0 then
+    local there = io.open(path, "rb")
+    if there then
+      there:close()
+      if not overwrite then problem = ("%s exists already: name another file, or add --overwrite"):format(path) end
+    end
+    if not problem then
+      local part, reason = io.open(path .. ".part", "ab")
+      if part then
+        part:close()
+        os.remove(path .. ".part")
+      else
+        problem = reason:gsub("%.part: ", ": ")
+      end
+    end
+  end
+  solver.agree(problem and option .. ": " .. problem)
+end
+
+-- ---- progress ----
+
+local function duration(seconds)
+  if seconds < 60 then return ("%.0f s"):format(seconds) end
+  if seconds < 3600 then return ("%d:%02d min"):format(seconds / 60, seconds % 60) end
+  return ("%d:%02d h"):format(seconds / 3600, seconds % 3600 / 60)
+end
+
+--- Returns a function show(done, steps, note), to be called as often as one likes: on rank 0, where it has a terminal,
+-- it shows how much is done of the total, how many steps a second, how long it will still take, and the note. Without
+-- arguments it removes that line.
+function solver.progress(total)
+  if rank ~= 0 or ffi.C.isatty(2) == 0 then return function() end end
+  local WIDTH, INTERVAL = 30, 0.2
+  local start = mpi.wtime()
+  local next_time = start
+  return function(done, steps, note)
+    if not done then return io.stderr:write "\r\27[K" end
+    local now = mpi.wtime()
+    if now < next_time then return end
+    next_time = now + INTERVAL
+    local part, elapsed = done / total, now - start
+    local bar = ("#"):rep(math.floor(WIDTH * part))
+    io.stderr:write(("\r\27[K%3.0f %% [%s%s] %.3g steps/s, ETA %s%s"):format(100 * part, bar,
+      (" "):rep(WIDTH - #bar), elapsed > 0 and steps / elapsed or 0,
+      part > 0 and duration(elapsed / part - elapsed) or "?", note and ", " .. note or ""))
+    io.stderr:flush()
+  end
+end
+
+-- ---- pictures ----
+
+--- Ends the program, because of an option that asks for a picture, where gnuplot is missing.
+function solver.check_gnuplot(option)
+  local missing = rank == 0 and os.execute "command -v gnuplot >/dev/null 2>&1" ~= 0
+  solver.agree(missing and option .. ": pictures are drawn by gnuplot, which is not installed" or nil)
+end
+
+local function borders(lines, at, style)
+  for d, axis in ipairs { "%s, graph 0 to %s, graph 1", "graph 0, first %s to graph 1, first %s" } do
+    for _, cell in ipairs(at and at[d] or {}) do
+      local place = ("%g"):format(cell - 0.5)
+      lines[#lines + 1] = ("set arrow from %s nohead front %s"):format(axis:format(place, place), style)
+    end
+  end
+end
+
+local function script(path, field, settings)
+  local n, m = field.shape[0], field.shape[1]
+  local scale = math.max(1, math.floor(600 / math.max(n, m)))
+  local lines = {
+    -- The margins hold the axes, the title and the colour box.
+    ("set terminal pngcairo size %d, %d"):format(n * scale + 200, m * scale + 130),
+    ("set output '%s'"):format(path:gsub("'", "''")),
+    "unset key",
+    "set size ratio -1",
+    'set palette defined (0 "#440154", 1 "#3b528b", 2 "#21918c", 3 "#5ec962", 4 "#fde725")',
+    ('set title "%s"'):format(settings.title or ""),
+    ('set cblabel "%s"'):format(settings.label or ""),
+    ("set xrange [-0.5 : %g]"):format(n - 0.5),
+    ("set yrange [-0.5 : %g]"):format(m - 0.5),
+  }
+  borders(lines, settings.ranks, 'lw 2 dashtype "." lc rgb "white"')
+  borders(lines, settings.threads, 'lw 1 dashtype "." lc rgb "red"')
+  lines[#lines + 1] = ("plot '-' binary array=(%d, %d) format='%%double' with image"):format(n, m)
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function draw(path, field, settings)
+  local image = field:transpose():copy("C") -- gnuplot's first index varies fastest
+  local input, part = os.tmpname(), path .. ".part"
+  local file = assert(io.open(input, "wb"))
+  local written, reason = file:write(script(part, field, settings),
+    ffi.string(image.data, image.size * image.itemsize))
+  file:close()
+  local code = written and os.execute(("gnuplot <'%s'"):format(input))
+  os.remove(input)
+  if written then written, reason = code == 0, "gnuplot has failed" end
+  if written then written, reason = os.rename(part, path) end
+  if not written then
+    os.remove(part)
+    error(("%s cannot be drawn: %s"):format(path, reason), 0)
+  end
+end
+
+--- Draws a field of two dimensions, a C-ordered array of doubles on rank 0, as a PNG picture, whose horizontal axis is
+-- the first dimension. Called by every rank. settings.title and settings.label (of the colours) are optional; so are
+-- settings.ranks and settings.threads: for each dimension a list of the cells where another's part begins.
+function solver.draw(option, path, field, settings)
+  solver.try(option, function()
+    if rank == 0 then draw(path, field, settings) end
+  end)
+end
+
+return solver
