@@ -339,6 +339,12 @@ int nmpi_comm_compare(const nmpi_comm *comm, const nmpi_comm *other, int *found)
 const char *nmpi_comm_name(const nmpi_comm *comm);
 int nmpi_comm_set_name(nmpi_comm *comm, const char *name);
 
+/* ---- files --------------------------------------------------------------------------------- */
+
+/* Calls `function(list, comm, info)` with MPI's own handles, by value: HDF5's H5Pset_fapl_mpio, which takes an hid_t
+ * first. Not a status: what it returns, or NMPI_ERR_ARGUMENT. */
+int nmpi_file_give_comm(const nmpi_comm *comm, void *function, int64_t list);
+
 /* ---- point to point ------------------------------------------------------------------------ */
 
 /* What a receive found. Made by Lua, filled by the core; never MPI's own layout. */

@@ -377,9 +377,6 @@ end
 
 local arrays = {}
 
--- Below, with arrays.wrap.
-local view_of_foreign
-
 --- A new array of zeros.
 -- @param shape an extent, or a list of 0 to 8 extents; a list of none makes a 0-d array
 -- @tparam[opt="double"] string|ctype dtype
@@ -461,7 +458,7 @@ function arrays.array(values, dtype, order)
     return a
   end
   if buffer.is_buffer(values) then
-    return arrays.array(view_of_foreign(values, "array", "values"), dtype, order)
+    return arrays.array(buffer.shaped(values, "array", "values"), dtype, order)
   end
   local kind = type(values)
   if kind ~= "table" and kind ~= "number" and kind ~= "boolean" and kind ~= "cdata" then
@@ -518,7 +515,7 @@ function buffer.wrap(cdata, shape, dtype, strides, where)
 end
 
 -- What is no nmpi array as one, in its own shape.
-function view_of_foreign(value, where, argument)
+function buffer.shaped(value, where, argument)
   local resolver = buffer.resolver_of(value)
   if resolver then return (buffer.view(value, where, resolver(value))) end
   if not buffer.type_of(value) then buffer.refuse(value, where, argument) end
@@ -728,7 +725,7 @@ function methods.assign(a, b)
   if type(b) == "string" then
     b = buffer.send(b, "array:assign", "b")
   elseif type(b) ~= "nil" and not istype(array_ct, b) then
-    b = view_of_foreign(b, "array:assign", "b")
+    b = buffer.shaped(b, "array:assign", "b")
   end
   if b == nil or b.type == C.NMPI_NONE then mismatch("array:assign", "b", "an array", b) end
   if a.shape ~= b.shape then
