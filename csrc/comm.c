@@ -84,7 +84,7 @@ static void free_struct(nmpi_comm *comm) {
   pthread_mutex_unlock(&mutex);
 }
 
-static int adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
+int comm_adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
   *made = &null;
   if (handle == MPI_COMM_NULL) return NMPI_SUCCESS;
   nmpi_comm *comm = new_struct();
@@ -104,7 +104,7 @@ int nmpi_comm_dup(const nmpi_comm *comm, nmpi_comm **made) {
   TRY(check_comm(&comm));
   TRY(check_agreement(comm, "dup", -1, -1, 0));
   TRY(MPI_Comm_dup(comm->handle, &handle));
-  return adopt(handle, "dup", made);
+  return comm_adopt(handle, "dup", made);
 }
 
 int nmpi_comm_split(const nmpi_comm *comm, int color, int key, nmpi_comm **made) {
@@ -115,7 +115,7 @@ int nmpi_comm_split(const nmpi_comm *comm, int color, int key, nmpi_comm **made)
   }
   TRY(check_agreement(comm, "split", -1, -1, 0));
   TRY(MPI_Comm_split(comm->handle, color, key, &handle));
-  return adopt(handle, "split", made);
+  return comm_adopt(handle, "split", made);
 }
 
 int nmpi_comm_split_shared(const nmpi_comm *comm, int key, nmpi_comm **made) {
@@ -123,7 +123,7 @@ int nmpi_comm_split_shared(const nmpi_comm *comm, int key, nmpi_comm **made) {
   TRY(check_comm(&comm));
   TRY(check_agreement(comm, "split_type", -1, -1, 0));
   TRY(MPI_Comm_split_type(comm->handle, MPI_COMM_TYPE_SHARED, key, MPI_INFO_NULL, &handle));
-  return adopt(handle, "split_type", made);
+  return comm_adopt(handle, "split_type", made);
 }
 
 /* A group that a part of a communicator is made of: all its processes belong to that. */
@@ -152,7 +152,7 @@ int nmpi_comm_create(const nmpi_comm *comm, const nmpi_group *group, nmpi_comm *
   TRY(check_part(comm, &group));
   TRY(check_agreement(comm, "create", -1, -1, 0));
   TRY(MPI_Comm_create(comm->handle, group->handle, &handle));
-  return adopt(handle, "create", made);
+  return comm_adopt(handle, "create", made);
 }
 
 int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int tag,
@@ -167,7 +167,7 @@ int nmpi_comm_create_group(const nmpi_comm *comm, const nmpi_group *group, int t
   if (rank != MPI_UNDEFINED) {
     TRY(MPI_Comm_create_group(comm->handle, group->handle, tag, &handle));
   }
-  return adopt(handle, "create_group", made);
+  return comm_adopt(handle, "create_group", made);
 }
 
 int comm_private(const nmpi_comm *comm, MPI_Comm *handle) {

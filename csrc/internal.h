@@ -198,6 +198,8 @@ void comm_init(void);
 /* Where debugging: a line on stderr for each communicator that was never freed. */
 void comm_report(void);
 void comm_finalize(void);
+/* Gives a communicator that MPI has made to Lua; `origin` is the routine. */
+int comm_adopt(MPI_Comm handle, const char *origin, nmpi_comm **made);
 /* A duplicate of a communicator for the library's own messages. The first call is collective. */
 int comm_private(const nmpi_comm *comm, MPI_Comm *handle);
 void op_init(void);

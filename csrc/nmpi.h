@@ -495,6 +495,39 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
                    const nmpi_comm *comm);
 
+/* ---- Cartesian grids of processes ----------------------------------------------------------- */
+
+enum { NMPI_MAX_CART = 32 }; /* dimensions */
+
+/* MPI_Dims_create. Entries that are 0 are chosen. */
+int nmpi_dims_create(int nnodes, int ndims, int *dims);
+/* MPI_Cart_create and MPI_Cart_sub; *made is as with nmpi_comm_dup. */
+int nmpi_cart_create(const nmpi_comm *comm, int ndims, const int *dims, const int *periods,
+                     int reorder, nmpi_comm **made);
+int nmpi_cart_sub(const nmpi_comm *comm, int ndims, const int *remain, nmpi_comm **made);
+/* MPI_Cartdim_get. Not a status: the number, or NMPI_ERR_ARGUMENT. */
+int nmpi_cart_ndims(const nmpi_comm *comm);
+/* MPI_Cart_get, MPI_Cart_coords, MPI_Cart_rank and MPI_Cart_shift. Arrays have an entry for each dimension. */
+int nmpi_cart_get(const nmpi_comm *comm, int *dims, int *periods, int *coords);
+int nmpi_cart_coords(const nmpi_comm *comm, int rank, int *coords);
+int nmpi_cart_rank(const nmpi_comm *comm, int ndims, const int *coords, int *rank);
+int nmpi_cart_shift(const nmpi_comm *comm, int direction, int disp, int *source, int *dest);
+
+/* A message to one neighbour, and one from the neighbour opposite; either may be MPI_PROC_NULL. */
+typedef struct nmpi_transfer {
+  const nmpi_array *senddata;
+  nmpi_array *recvdata;
+  int dest;
+  int source;
+  int tag;
+} nmpi_transfer;
+
+/* Carries out transfers one after the other, or begins all of them: then `requests` has room for two for each. Where
+ * some fail the others go on. Returns the status of the first that failed. */
+int nmpi_exchange(const nmpi_transfer *transfers, int count, const nmpi_comm *comm);
+int nmpi_exchange_begin(const nmpi_transfer *transfers, int count, const nmpi_comm *comm,
+                        int64_t *requests);
+
 /* ---- threads -------------------------------------------------------------------------------- */
 
 /* A value on its way from one Lua state to another, in an array of them: a table is followed by its keys and values, an

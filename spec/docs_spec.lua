@@ -131,6 +131,13 @@ local kinds = {
   comm = { made = [[require("nmpi").COMM_WORLD]], variable = "comm" },
   group = { made = [[require("nmpi").COMM_WORLD:group()]], variable = "group" },
   op = { made = [[require("nmpi").SUM]], variable = "op" },
+  domain = {
+    made = [[require("nmpi.cart").domain(4)]], variable = "domain", file = "cart", methods = "domain_methods",
+  },
+  halo = {
+    made = [[(function() local d = require("nmpi.cart").domain(4) return d:halo(d:zeros()) end)()]],
+    variable = "halo", file = "cart", methods = "halo_methods",
+  },
   pool = { made = [[require("nmpi.thread").pool(1)]], variable = "pool", file = "thread" },
   team = {
     made = [[require("nmpi.thread").parallel({ 1, main = true }, function()
@@ -176,7 +183,8 @@ end
 
 local function method_names(kind)
   local names, seen = {}, {}
-  for name in read(("lua/nmpi/%s.lua"):format(kinds[kind].file or kind)):gmatch "function methods%.([%w_]+)" do
+  local file, methods = read(("lua/nmpi/%s.lua"):format(kinds[kind].file or kind)), kinds[kind].methods or "methods"
+  for name in file:gmatch("function " .. methods .. "%.([%w_]+)") do
     if not seen[name] then names[#names + 1] = name end
     seen[name] = true
   end

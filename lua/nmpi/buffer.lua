@@ -164,7 +164,8 @@ function buffer.register(predicate, resolver)
 end
 
 --- An array on the memory of a foreign array, which it keeps alive; memory, shape, dtype and strides are what its
--- resolver has returned. `buffer.wrap` is mpi.wrap for raw memory: array.lua, which needs this file, provides it.
+-- resolver has returned. `buffer.wrap` is mpi.wrap for raw memory, and `buffer.shaped` makes an array, in its own
+-- shape, of what is no nmpi array: array.lua, which needs this file, provides both.
 function buffer.view(value, where, memory, shape, element, strides)
   local a = buffer.wrap(memory, shape, element, strides, where .. ": resolver of register_buffer")
   -- Both: the object may let go of its memory.
