@@ -125,6 +125,17 @@ function solver.numbers(option, expected, separator, count, accepts)
   end
 end
 
+--- The same for one of the keys of a table, of which the option gets the value.
+function solver.choice(option, values)
+  local words = {}
+  for word in pairs(values) do words[#words + 1] = word end
+  table.sort(words)
+  return function(word)
+    if values[word] then return values[word] end
+    return nil, ("%s: expected %s, got '%s'"):format(option, table.concat(words, " or "), word)
+  end
+end
+
 --- Ends the program unless a file can be written there; one that is there already has to be given up by `overwrite`.
 function solver.check_output(option, path, overwrite)
   local problem

@@ -157,6 +157,9 @@ local expectations = {
     { timeout = 60, check = check_split(100) },
     { timeout = 60, args = { "7" }, nmpi = { 4 }, luajit = { 3 }, check = check_split(7) },
   },
+  -- mpdata_spec and shallow_water_spec try these.
+  ["mpdata_2d.lua"] = {},
+  ["shallow_water.lua"] = {},
   ["solver.lua"] = {}, -- what the solvers share, no program: each has a spec of its own
   ["07_threads.lua"] = {
     { timeout = 120, nmpi = { 1, 2 }, luajit = { 2 }, check = check_threads(2, 100) },
