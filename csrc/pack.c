@@ -147,19 +147,90 @@ static void copy_1d(char *to, int64_t to_step, const char *from, int64_t from_st
 
 /* ---- transposes ---- */
 
-/* A tile of `edge` times `edge` elements: in both layouts it lies on few lines, each of which is used as a whole. */
-INLINE void copy_tile(char *to, const char *from, loop outer, loop inner, int64_t size, int edge) {
-  for (int i = 0; i < edge; i++) {
-    for (int j = 0; j < edge; j++) {
-      memcpy(to + i * outer.to + j * size, from + i * size + j * inner.from, (size_t)size);
+/* Blocks of as many elements on an edge as fit into a vector register. */
+enum { VECTOR = 16 };
+
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLE
+#endif
+#endif
+
+#ifdef HAS_SHUFFLE
+typedef int8_t lanes_1 __attribute__((vector_size(VECTOR)));
+typedef int16_t lanes_2 __attribute__((vector_size(VECTOR)));
+typedef int32_t lanes_4 __attribute__((vector_size(VECTOR)));
+typedef int64_t lanes_8 __attribute__((vector_size(VECTOR)));
+
+/* The elements of two vectors in turn. */
+INLINE void interleave(lanes_1 to[2], lanes_1 a, lanes_1 b, int64_t size) {
+  switch (size) {
+    case 1:
+      to[0] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      to[1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,
+                                      15, 31);
+      return;
+    case 2:
+      to[0] = (lanes_1)__builtin_shufflevector((lanes_2)a, (lanes_2)b, 0, 8, 1, 9, 2, 10, 3, 11);
+      to[1] = (lanes_1)__builtin_shufflevector((lanes_2)a, (lanes_2)b, 4, 12, 5, 13, 6, 14, 7, 15);
+      return;
+    case 4:
+      to[0] = (lanes_1)__builtin_shufflevector((lanes_4)a, (lanes_4)b, 0, 4, 1, 5);
+      to[1] = (lanes_1)__builtin_shufflevector((lanes_4)a, (lanes_4)b, 2, 6, 3, 7);
+      return;
+    default:
+      to[0] = (lanes_1)__builtin_shufflevector((lanes_8)a, (lanes_8)b, 0, 2);
+      to[1] = (lanes_1)__builtin_shufflevector((lanes_8)a, (lanes_8)b, 1, 3);
+  }
+}
+
+/* Every row is a vector; the first half of them interleaved with the second, as often as it takes to halve them down to
+ * one, is the transpose. */
+INLINE void copy_block(char *to, int64_t to_step, const char *from, int64_t from_step,
+                       int64_t size) {
+  int64_t n = VECTOR / size;
+  lanes_1 rows[VECTOR], mixed[VECTOR];
+  for (int64_t i = 0; i < n; i++) memcpy(&rows[i], from + i * from_step, VECTOR);
+  for (int64_t left = n; left > 1; left /= 2) {
+    for (int64_t i = 0; i < n / 2; i++) interleave(&mixed[2 * i], rows[i], rows[i + n / 2], size);
+    for (int64_t i = 0; i < n; i++) rows[i] = mixed[i];
+  }
+  for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, &rows[i], VECTOR);
+}
+#else
+INLINE void copy_block(char *to, int64_t to_step, const char *from, int64_t from_step,
+                       int64_t size) {
+  int64_t n = VECTOR / size;
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t j = 0; j < n; j++) {
+      memcpy(to + i * to_step + j * size, from + i * size + j * from_step, (size_t)size);
     }
   }
 }
+#endif
+
+/* A tile of `edge` times `edge` elements: in both layouts it lies on few lines, each of which is used as a whole. */
+INLINE void copy_tile(char *to, const char *from, loop outer, loop inner, int64_t size, int edge) {
+  int n = VECTOR / (int)size;
+  for (int j = 0; j < edge; j += n) {
+    for (int i = 0; i < edge; i += n) {
+      copy_block(to + i * outer.to + j * size, outer.to, from + i * size + j * inner.from,
+                 inner.from, size);
+    }
+  }
+}
+
+/* A tile of smaller elements takes fewer moves than lines. */
+enum { LEAST_PREFETCHED = 8 };
 
 INLINE void copy_tiles(char *to, const char *from, loop outer, loop inner, int64_t size, int edge) {
   int64_t rows = outer.n / edge * edge, columns = inner.n / edge * edge;
   for (int64_t i = 0; i < rows; i += edge) {
     for (int64_t j = 0; j < columns; j += edge) {
+      const char *next = from + i * size + (j + edge) * inner.from;
+      for (int k = 0; k < edge && size >= LEAST_PREFETCHED; k++) {
+        __builtin_prefetch(next + k * inner.from);
+      }
       copy_tile(to + i * outer.to + j * size, from + i * size + j * inner.from, outer, inner, size,
                 edge);
     }
@@ -177,8 +248,8 @@ static void transpose_2d(char *to, const char *from, const loop *outer, const lo
                          int64_t size) {
   switch (inner->to == size && outer->from == size ? size : 0) {
     case 1: copy_tiles(to, from, *outer, *inner, 1, 16); return;
-    case 2: copy_tiles(to, from, *outer, *inner, 2, 8); return;
-    case 4: copy_tiles(to, from, *outer, *inner, 4, 8); return;
+    case 2: copy_tiles(to, from, *outer, *inner, 2, 16); return;
+    case 4: copy_tiles(to, from, *outer, *inner, 4, 16); return;
     case 8: copy_tiles(to, from, *outer, *inner, 8, 8); return;
     case 16: copy_tiles(to, from, *outer, *inner, 16, 4); return;
     default: copy_2d(to, from, outer, inner, size);
