@@ -190,7 +190,8 @@ function sections.strided(context)
 
 Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
 unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. C's buffers
-come from `malloc`, nmpi's lie on huge pages from 2 MiB on.
+come from `malloc`, nmpi's lie on huge pages from 2 MiB on. With MPICH, what nmpi packs goes to one part of such a page
+after the other: to write again to what the other rank has just read takes longer.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
