@@ -468,7 +468,11 @@ SHORT_PATH int message_recv(message *m, nmpi_array *a, const char *argument, boo
 }
 
 /* From so many bytes on, datatype.c is asked whether to describe a view. */
+#ifdef OPEN_MPI
+enum { DESCRIBED_BYTES = 4 << 10 };
+#else
 enum { DESCRIBED_BYTES = 16 << 10 };
+#endif
 
 SHORT_PATH bool array_may_be_described(const nmpi_array *a) {
   return a != NULL && a->count == 0 && a->length * a->itemsize >= DESCRIBED_BYTES;
