@@ -14,7 +14,7 @@ void *handle_new(handle **unused, size_t size) {
     h = calloc(1, size);
     if (h == NULL) return NULL;
   }
-  h->live = (void *)((uintptr_t)h | h->tag);
+  atomic_store_explicit(&h->live, (void *)((uintptr_t)h | h->tag), memory_order_release);
   return h;
 }
 
@@ -24,7 +24,7 @@ bool handle_claim(handle *h, void *held) {
 }
 
 void handle_free(handle **unused, handle *h) {
-  h->live = NULL;
+  atomic_store_explicit(&h->live, NULL, memory_order_release);
   h->tag += ~TAG_MASK + 1;
   if (h->tag == 0) return; /* it has had all of them */
   h->unused = *unused;

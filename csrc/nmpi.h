@@ -268,9 +268,10 @@ int nmpi_tag_ub(void);
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-/* An ordered set of processes. Groups are local: nobody else need be told of them. Those that a function gives in *made
- * belong to the caller, until nmpi_group_free or nmpi_group_drop. No two have the same pointer, dead ones included; it
- * is not to be followed. */
+/* An ordered set of processes. Groups are local: nobody else need be told of them. The one that a function gives in
+ * made[0] belongs to the caller, until nmpi_group_free or nmpi_group_drop; it stands in made[1], too, where the garbage
+ * collector is to drop it in the end, else NULL: a thread may forget some, and no more. No two have the same pointer,
+ * dead ones included; it is not to be followed. */
 typedef struct nmpi_group nmpi_group;
 
 /* What nmpi_comm_compare and nmpi_group_compare find: the same object; the same processes in the same order

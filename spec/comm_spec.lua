@@ -551,6 +551,18 @@ describe("a group", function()
     assert.equal(1, later:size())
   end)
 
+  it("may be one of many that are freed, and later ones do not suffer when those are collected", function()
+    local freed, later, sizes = {}, {}, 0
+    for i = 1, 100 do freed[i] = SELF:group() end
+    for i = 1, 100 do freed[i]:free() end
+    for i = 1, 100 do later[i] = group:incl(range(size)) end
+    freed = nil -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+    for i = 1, 100 do sizes = sizes + later[i]:size() end
+    assert.equal(100 * size, sizes)
+  end)
+
   it("is collected where it is dropped", function()
     for _ = 1, 20000 do group:incl { 0 } end
     for _ = 1, 100 do group:excl(range(size)) end

@@ -19,7 +19,7 @@ local group_of = check.group
 local drop_group = C.nmpi_group_drop
 
 -- What the core answers with.
-local made, made_group, found = ffi.new "nmpi_comm *[1]", ffi.new "nmpi_group *[1]", ffi.new "int[1]"
+local made, made_group, found = ffi.new "nmpi_comm *[1]", ffi.new "nmpi_group *[2]", ffi.new "int[1]"
 
 local comm = {
   --- All processes of the job: the default of every `comm` argument.
@@ -172,7 +172,8 @@ end
 -- @function comm:group
 function methods.group(self)
   success(C.nmpi_comm_group(this(self, "comm:group"), made_group), "comm:group")
-  return (ffi.gc(made_group[0], drop_group))
+  if made_group[1] ~= nil then return (ffi.gc(made_group[1], drop_group)) end
+  return made_group[0]
 end
 
 ffi.metatype("nmpi_comm", { __index = methods })

@@ -21,7 +21,7 @@ local ranks_ct = ffi.typeof "int[?]"
 
 -- What the core answers with.
 local FEW = 64
-local made, found, few = ffi.new "nmpi_group *[1]", ffi.new "int[1]", ranks_ct(FEW)
+local made, found, few = ffi.new "nmpi_group *[2]", ffi.new "int[1]", ranks_ct(FEW)
 
 local group = {
   --- The group without processes.
@@ -61,7 +61,8 @@ end
 
 local function adopt(code, where)
   success(code, where)
-  return (ffi.gc(made[0], drop))
+  if made[1] ~= nil then return (ffi.gc(made[1], drop)) end
+  return made[0]
 end
 
 --- This process's rank in the group (MPI_Group_rank).
@@ -149,11 +150,11 @@ function methods.compare(self, other)
   return found[0]
 end
 
---- Frees the group now (MPI_Group_free). Its later use is an error. Optional: the garbage collector does it.
+--- Frees the group now (MPI_Group_free). Its later use is an error. Optional: the garbage collector does it,
+-- but for the first 64 that a thread forgets.
 -- @function group:free
 function methods.free(self)
   success(C.nmpi_group_free(this(self, "group:free")), "group:free")
-  ffi.gc(self, nil)
 end
 
 ffi.metatype("nmpi_group", { __index = methods })
