@@ -8,9 +8,11 @@
 
 /* ---- the buffer of bsend ---- */
 
-/* MPI has one for the process. */
+/* MPI has one for the process. It remains for the next one when it is detached, unless it is large. */
+enum { ROOM_KEPT = 1 << 20 };
 static void *attached;
-static _Atomic int64_t attached_bytes;
+static _Atomic int64_t attached_bytes; /* 0: it is not attached */
+static int64_t attached_room;
 static pthread_mutex_t attached_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 int check_buffer(int64_t wire, int dest) {
@@ -23,17 +25,16 @@ int nmpi_bsend_overhead(void) {
 }
 
 static int attach(int64_t bytes) {
-  if (attached != NULL) return fail("bytes", "there is a buffer already: detach it first");
-  attached = malloc((size_t)bytes);
-  if (attached == NULL) return fail("bytes", "no memory for %lld bytes", (long long)bytes);
-  int code = MPI_Buffer_attach(attached, (int)bytes);
-  if (code != MPI_SUCCESS) {
+  if (attached_bytes > 0) return fail("bytes", "there is a buffer already: detach it first");
+  if (bytes > attached_room) {
     free(attached);
-    attached = NULL;
-    return code;
+    attached = malloc((size_t)bytes);
+    attached_room = attached != NULL ? bytes : 0;
   }
-  attached_bytes = bytes;
-  return code;
+  if (attached == NULL) return fail("bytes", "no memory for %lld bytes", (long long)bytes);
+  TRY(MPI_Buffer_attach(attached, (int)bytes));
+  atomic_store_explicit(&attached_bytes, bytes, memory_order_release);
+  return MPI_SUCCESS;
 }
 
 int nmpi_buffer_attach(int64_t bytes) {
@@ -55,11 +56,14 @@ int nmpi_buffer_detach(void) {
   int bytes, code = NMPI_SUCCESS;
   TRY(check_comm(&world));
   pthread_mutex_lock(&attached_mutex);
-  if (attached != NULL) code = MPI_Buffer_detach((void *)&buffer, &bytes);
-  if (attached != NULL && code == MPI_SUCCESS) {
-    free(attached);
-    attached = NULL;
-    attached_bytes = 0;
+  if (attached_bytes > 0) code = MPI_Buffer_detach((void *)&buffer, &bytes);
+  if (attached_bytes > 0 && code == MPI_SUCCESS) {
+    atomic_store_explicit(&attached_bytes, 0, memory_order_release);
+    if (attached_room > ROOM_KEPT) {
+      free(attached);
+      attached = NULL;
+      attached_room = 0;
+    }
   }
   pthread_mutex_unlock(&attached_mutex);
   return code;
@@ -74,7 +78,8 @@ SHORT_PATH int send_by(sender *mpi_send, bool buffered, const nmpi_array *data, 
                        const nmpi_comm *comm) {
   message m;
   TRY(check_send(&comm, dest, tag));
-  if (!buffered && array_is_short(data, 0) && request_send_is_free(data, comm, dest)) {
+  if (array_is_short(data, 0) && request_send_is_free(data, comm, dest)) {
+    if (buffered) TRY(check_buffer(data->length * array_wire(data), dest));
     return mpi_send(data->p.any, data->count, dtypes[data->type].unit, dest, tag, comm->handle);
   }
   TRY(message_send_to(&m, data, "data", NULL, comm, dest));
