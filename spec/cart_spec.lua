@@ -63,15 +63,23 @@ local function each(shape, act)
   end
 end
 
--- What a field holds by row-major offset: the place of the cell in the whole grid, or nil where nothing is known of it:
--- in a halo before the exchange, beyond edges, and in corners that are not wanted. With `filled` the halo is full.
-local function truth(case, r, filled, corners)
-  local coords, shape, start, own = coords_of(r, case.dims), {}, {}, {}
+-- The first cell and the extents of a rank's part.
+local function part_of(case, r)
+  local coords, start, own = coords_of(r, case.dims), {}, {}
   for d = 1, #case.shape do
     local from, to = cuts[case.split](case.shape[d], case.dims[d], coords[d])
-    start[d], own[d], shape[d] = from, to - from, to - from + 2 * case.width[d]
+    start[d], own[d] = from, to - from
   end
-  local cells = {}
+  return start, own
+end
+
+-- What this rank's field holds by row-major offset: the place of the cell in the whole grid, or nil where nothing is
+-- known of it: in a halo before the exchange, beyond edges, and in corners that are not wanted. With `filled` the halo
+-- is full.
+local function truth(case, filled, corners)
+  local start, own = part_of(case, rank)
+  local cells, shape = {}, {}
+  for d = 1, #own do shape[d] = own[d] + 2 * case.width[d] end
   each(shape, function(offset, at)
     local place, outside, known = 0, 0, true
     for d = 1, #shape do
@@ -84,7 +92,7 @@ local function truth(case, r, filled, corners)
     known = known and (outside == 0 or (filled and (outside == 1 or corners)))
     cells[offset] = known and place or nil
   end)
-  return { cells = cells, shape = shape, start = start, own = own, coords = coords }
+  return { cells = cells, shape = shape }
 end
 
 -- An array that holds it.
@@ -113,25 +121,22 @@ local function domain_of(case, comm)
 end
 
 -- For each number of dimensions: cut in 1 to 4 by either rule, each part has at least 2 cells.
-local shapes = { { 11 }, { 11, 8 }, { 8, 11, 8 } }
+local shapes = { { 11 }, { 11, 8 }, { 8, 8, 8 } }
 local widths = { { { 1 }, { 2 } }, { { 1, 1 }, { 2, 2 }, { 2, 1 } }, { { 1, 1, 1 }, { 2, 2, 2 }, { 1, 0, 2 } } }
 
--- Every decomposition, each with every choice of what is periodic; widths, splits and dtypes by turns.
+-- Every decomposition, with each choice of what is periodic but in 3-d, where it has two of them, by turns: making a
+-- communicator takes its time. So are widths, splits and dtypes.
 local function cases_of(ndim)
   local cases, turn = {}, 0
   for _, dims in ipairs(products(size, ndim)) do
-    for mask = 0, 2 ^ ndim - 1 do
-      local periodic = {}
+    for choice = 0, math.min(2 ^ ndim, ndim == 3 and 2 or 4) - 1 do
+      local mask, periodic = ndim == 3 and (3 * turn + 7) % 8 or choice, {}
       for d = 1, ndim do periodic[d] = math.floor(mask / 2 ^ (d - 1)) % 2 == 1 end
-      for _ = 1, ndim == 3 and 1 or 2 do
-        turn = turn + 1
-        local split = turn % 3 == 0 and "ceil" or "even"
-        local case = {
-          shape = shapes[ndim], dims = dims, periodic = periodic, width = data.at(widths[ndim], turn), split = split,
-          dtype = data.at(data.dtypes, 5 * turn),
-        }
-        cases[#cases + 1] = case
-      end
+      turn = turn + 1
+      cases[turn] = {
+        shape = shapes[ndim], dims = dims, periodic = periodic, width = data.at(widths[ndim], turn),
+        split = turn % 2 == 0 and "ceil" or "even", dtype = data.at(data.dtypes, 5 * turn),
+      }
     end
   end
   return cases
@@ -141,6 +146,17 @@ local modes = {
   { corners = false, nonblocking = false }, { corners = true, nonblocking = false },
   { corners = false, nonblocking = true }, { corners = true, nonblocking = true },
 }
+
+-- What a domain tells wrongly about a part.
+local function parts_differ(domain, case)
+  local got = { domain.dims, domain.coords, domain.global, domain.periodic, domain.width }
+  local expected = { case.dims, coords_of(rank, case.dims), case.shape, case.periodic, case.width }
+  got[6], expected[6] = { domain.start, domain.shape }, { part_of(case, rank) }
+  got[7], expected[7] = { domain:extents() }, { part_of(case, rank) }
+  for r = 0, size - 1 do got[8 + r], expected[8 + r] = { domain:extents(r) }, { part_of(case, r) } end
+  local same, difference = pcall(assert.same, expected, got)
+  return not same and tostring(difference)
+end
 
 describe("a domain", function()
   for ndim = 1, 3 do
@@ -152,7 +168,8 @@ describe("a domain", function()
       for turn, case in ipairs(cases_of(ndim)) do
         local dtype, root = case.dtype, turn % size
         local domain = domain_of(case)
-        local before = array_of(truth(case, rank), dtype)
+        note(case, "parts", parts_differ(domain, case))
+        local before = array_of(truth(case), dtype)
 
         for _, mode in ipairs(modes) do
           local field = before:copy()
@@ -160,7 +177,7 @@ describe("a domain", function()
           note(case, "status", status ~= SUCCESS and status or nil)
           note(case, ("%s%s exchange of %s"):format(mode.nonblocking and "nonblocking " or "",
             mode.corners and "full" or "plain", dtype),
-            data.difference(field, array_of(truth(case, rank, true, mode.corners), dtype)))
+            data.difference(field, array_of(truth(case, true, mode.corners), dtype)))
         end
 
         local whole, expected
@@ -187,7 +204,7 @@ describe("a domain", function()
       split = "even",
     }
     local domain = domain_of(case)
-    local before, after = truth(case, rank), truth(case, rank, true, true)
+    local before, after = truth(case), truth(case, true, true)
     for turn, dtype in ipairs(data.dtypes) do
       local contents, expected = array_of(before, dtype), array_of(after, dtype)
       local rows, columns = contents.shape[0], contents.shape[1]
@@ -199,7 +216,8 @@ describe("a domain", function()
         foreign = mpi.wrap(ffi.new("double[?]", rows * columns * math.ceil(contents.itemsize / 8)), { rows, columns },
           dtype),
       }
-      for _, name in ipairs { "order", "transposed", "backwards", "stepped", "foreign" } do
+      for k = 0, size == 1 and 4 or 1 do
+        local name = data.at({ "order", "transposed", "backwards", "stepped", "foreign" }, 2 * turn + k)
         local field = fields[name]:assign(contents)
         local status = domain:exchange(field, data.at({ modes[2], modes[4] }, turn))
         local problem = status ~= SUCCESS and status or data.difference(field:copy(), expected)
@@ -237,36 +255,6 @@ describe("a domain", function()
     end
     domain:free()
     assert(#problems == 0, problems[1])
-  end)
-
-  it("tells where every rank's part is", function()
-    local problems = {}
-    for ndim = 1, 3 do
-      for _, dims in ipairs(products(size, ndim)) do
-        for _, split in ipairs { "even", "ceil" } do
-          local case = { shape = shapes[ndim], dims = dims, periodic = { false, true, false }, width = { 1, 1, 1 },
-            split = split }
-          case.periodic[ndim + 1], case.width[ndim + 1] = nil, nil
-          if ndim == 1 then case.periodic, case.width = { false }, { 1 } end
-          local domain = domain_of(case)
-          local mine = truth(case, rank)
-          local got = { domain.dims, domain.coords, domain.global, domain.shape, domain.start, domain.periodic }
-          local expected = { dims, mine.coords, case.shape, mine.own, mine.start, case.periodic }
-          for r = 0, size - 1 do
-            local other = truth(case, r)
-            local start, shape = domain:extents(r)
-            got[#got + 1], got[#got + 2] = start, shape
-            expected[#expected + 1], expected[#expected + 2] = other.start, other.own
-          end
-          local start, shape = domain:extents()
-          got[#got + 1], expected[#expected + 1] = { start, shape }, { mine.start, mine.own }
-          local same = pcall(assert.same, expected, got)
-          if not same then problems[#problems + 1] = show(case) end
-          domain:free()
-        end
-      end
-    end
-    assert.same({}, problems)
   end)
 
   it("cuts where the whole falls into parts, and where each but the last has the same", function()
@@ -621,8 +609,8 @@ describe("a grid of processes", function()
   it("is row-major, and knows its neighbours", function()
     local problems = {}
     for ndim = 1, 3 do
-      for _, dims in ipairs(products(size, ndim)) do
-        for mask = 0, 2 ^ ndim - 1 do
+      for turn, dims in ipairs(products(size, ndim)) do
+        for mask = turn % 2, 2 ^ ndim - 1, 3 do
           local periods = {}
           for d = 1, ndim do periods[d] = math.floor(mask / 2 ^ (d - 1)) % 2 == 1 end
           local grid = cart.cart_create(dims, periods)

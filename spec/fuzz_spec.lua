@@ -5,6 +5,7 @@
 
 local ffi = require "ffi"
 local mpi = require "nmpi"
+local cart = require "nmpi.cart"
 require "spec.support.data" -- declares structs
 
 local SELF = mpi.COMM_SELF
@@ -266,6 +267,35 @@ local group_methods = {
   difference = { group }, translate_ranks = { range, group }, compare = { group }, free = {},
 }
 
+-- Of nmpi.cart; a grid, a domain and a halo in COMM_SELF.
+local grid = cart.cart_create({ 1, 1 }, { true, false }, false, SELF)
+local domain = cart.domain({ 3, 4 }, { comm = SELF, periodic = { true, false } })
+local halo = domain:halo(domain:zeros(), { nonblocking = true })
+
+local a_grid = mostly(function() return grid end)
+local field = mostly(function() return domain:zeros(pick(dtypes), pick { "C", "F" }) end)
+local global = mostly(function() return mpi.zeros({ 3, 4 }, pick(dtypes)) end)
+local halo_options = mostly(function() return { corners = draw(2) == 1, nonblocking = draw(2) == 1 } end)
+local flags = mostly(function() return pick { true, false, { true }, { false, true } } end)
+
+-- Without a communicator a domain would concern all ranks.
+local function domain_options()
+  local some = { comm = SELF }
+  some[pick { "decomposition", "periodic", "halo", "split", "reorder", "other" }] = any()
+  return some
+end
+
+local cart_routines = {
+  dims_create = { whole, shape }, cart_create = { shape, flags, any, self }, cart_sub = { a_grid, flags },
+  cart_get = { a_grid }, cart_coords = { a_grid, whole }, cart_rank = { a_grid, shape },
+  cart_shift = { a_grid, whole, whole }, domain = { shape, domain_options },
+}
+local domain_methods = {
+  extents = { whole }, zeros = { dtype, order }, interior = { field }, halo = { field, halo_options },
+  exchange = { field, halo_options }, scatter_field = { global, field, root }, gather_field = { field, global, root },
+}
+local halo_methods = { exchange = {}, start = {}, finish = {} }
+
 -- ---- calls ----
 
 -- What a failure was about: written down before the call, since a crash leaves nothing else.
@@ -320,6 +350,7 @@ local function call(name, f, makers, first)
   begin(results[2], results[3])
   begin(results[2], results[4])
   local made = results[2]
+  if getmetatable(made) == getmetatable(domain) then made:free() end
   if type(made) == "cdata" and (ffi.istype("nmpi_comm *", made) or ffi.istype("nmpi_group *", made)
       or ffi.istype("nmpi_op *", made)) then
     pcall(made.free, made)
@@ -402,5 +433,25 @@ describe("no call crashes, whatever its arguments:", function()
       end,
       function() return ffi.cast("nmpi_group *", nil) end,
     }, 60)
+  end)
+
+  it("grids", function()
+    local cart_names = {}
+    for name in pairs(cart) do
+      assert(cart_routines[name], name .. " is not among the routines that are called")
+      cart_names[#cart_names + 1] = name
+    end
+    table.sort(cart_names)
+    for round = 1, 60 * ROUNDS do
+      for k, name in ipairs(cart_names) do
+        seed(round * 1000 + k + 700000)
+        call("cart." .. name, cart[name], cart_routines[name])
+      end
+    end
+    call_methods("domain", domain, domain_methods, { function() return domain end, function() return halo end }, 60)
+    call_methods("halo", halo, halo_methods, { function() return halo end }, 30)
+    halo:finish()
+    grid:free()
+    domain:free()
   end)
 end)
