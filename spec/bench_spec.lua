@@ -60,7 +60,7 @@ describe("tools/bench --quick", function()
       local page = read(directory .. "/performance.md")
       for _, title in ipairs { "What a call costs", "Messages and collectives", "Strided views",
           "π: the paper's Figure 1", "Start and memory", "Growth", "Where arrays lie in memory",
-          "Your own operators", "Threads" } do
+          "Your own operators", "Threads", "MPDATA" } do
         assert.truthy(page:find("\n## " .. title .. "\n", 1, true), title)
       end
       local figures = 0

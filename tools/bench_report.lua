@@ -478,6 +478,44 @@ team; to make a pool is to make two threads with a Lua state each, and to end th
   return text
 end
 
+function sections.mpdata(context)
+  local text = { [[
+## MPDATA
+
+A step of a bell that goes round a periodic plane of n × n cells, on one and two ranks with a thread each, and the same
+by [PyMPDATA-MPI](https://pypi.org/p/PyMPDATA-MPI), without what either compiles at first. The least of five rounds.
+]] }
+  local least = {}
+  for _, abi in ipairs(context.abis) do
+    local python = context.mpis[abi].python or {}
+    local missing = not python.pympdata_mpi and (context.peers and "not installed" or "left out")
+    local lines = {}
+    least[abi] = {}
+    for _, row in ipairs(find(context.rows, { bench = "mpdata", mpi = abi })) do
+      if row.nmpi then
+        local peer
+        for _, other in ipairs(find(context.rows, { bench = "mpdata", mpi = abi, case = row.case, side = row.side,
+            ranks = row.ranks })) do
+          peer = peer or other["PyMPDATA-MPI"]
+        end
+        local times = peer and peer / row.nmpi
+        lines[#lines + 1] = { row.case, tostring(row.side), tostring(row.ranks), seconds(row.nmpi),
+          seconds(row.nmpi / row.side ^ 2), missing or seconds(peer), missing or ratio(times) }
+        if times then least[abi][row.ranks] = math.min(least[abi][row.ranks] or math.huge, times) end
+      end
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "scheme", "n", "ranks", "nmpi", "a cell", "PyMPDATA-MPI", "PyMPDATA-MPI / nmpi" },
+      lines)
+  end
+  for ranks = 1, 2 do
+    goal(context, ("MPDATA, ranks: %d: PyMPDATA-MPI's time to nmpi's, the least"):format(ranks), "> 1", function(abi)
+      return ratio(least[abi][ranks])
+    end)
+  end
+  return text
+end
+
 local function plotter(context)
   return function(name, title, settings, curves)
     if not context.plots then return "(No plot here: gnuplot is not installed.)\n" end
@@ -522,8 +560,10 @@ local function machine(context)
     local python = context.mpis[abi].python
     lines[#lines + 1] = { "MPI", context.mpis[abi].title }
     if python then
-      lines[#lines + 1] = { "Python on " .. context.mpis[abi].title, ("%s, mpi4py %s, numba %s, numba-mpi %s"):format(
-        python.version, python.mpi4py, python.numba or "not installed", python.numba_mpi or "not installed") }
+      lines[#lines + 1] = { "Python on " .. context.mpis[abi].title,
+        ("%s, mpi4py %s, numba %s, numba-mpi %s, PyMPDATA-MPI %s"):format(python.version, python.mpi4py,
+          python.numba or "not installed", python.numba_mpi or "not installed",
+          python.pympdata_mpi or "not installed") }
     end
   end
   return table_of({ "", "" }, lines)
