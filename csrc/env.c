@@ -94,6 +94,7 @@ int nmpi_finalize(void) {
   MPI_Is_thread_main(&is_main);
   if (!is_main) return fail(NULL, "expected the thread that initialised MPI, got another one");
   if (teams_run()) return fail(NULL, "expected no threads at work, but a team has not ended");
+  if (file_is_lost()) return fail(NULL, "HDF5 could not write a file: the job can only be aborted");
   return MPI_Finalize();
 }
 
@@ -131,6 +132,11 @@ static void leave(int status) {
   if (status == 0 && teams_run()) {
     fprintf(stderr, "nmpi: rank %d of %d ends while threads are at work\n", nmpi_comm_rank(NULL),
             nmpi_comm_size(NULL));
+    status = told_status = 1;
+  }
+  if (status == 0 && file_is_lost()) {
+    fprintf(stderr, "nmpi: rank %d of %d ends with an HDF5 file that could not be written\n",
+            nmpi_comm_rank(NULL), nmpi_comm_size(NULL));
     status = told_status = 1;
   }
   if (status != 0) {

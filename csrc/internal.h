@@ -680,6 +680,11 @@ bool state_call(lua_State *L, int arguments, int results);
 /* Whether a team of threads is at work. */
 bool teams_run(void);
 
+/* ---- files -------------------------------------------------------------------------------------- */
+
+/* Whether HDF5 holds a file that it could not write. */
+bool file_is_lost(void);
+
 /* ---- requests ---------------------------------------------------------------------------------- */
 
 /* What pending operations of one direction that a message to oneself may meet have in common at least: so that it need

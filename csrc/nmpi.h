@@ -346,6 +346,30 @@ int nmpi_comm_set_name(nmpi_comm *comm, const char *name);
  * first. Not a status: what it returns, or NMPI_ERR_ARGUMENT. */
 int nmpi_file_give_comm(const nmpi_comm *comm, void *function, int64_t list);
 
+/* Reserves space, so that a file of this size can be written: fails where there is not so much. Does nothing where the
+ * file system cannot. The file may grow; nmpi_file_truncate cuts what was too much. */
+int nmpi_file_reserve(const char *path, int64_t bytes);
+int nmpi_file_truncate(const char *path, int64_t bytes);
+/* Notes that HDF5 could not write a file: it would try again when MPI is finalised, and hang or crash. The process will
+ * abort the job at its end instead. */
+void nmpi_file_lose(void);
+
+/* The part of an array in a file that an array in memory is: `extent` from `start` on, within `shape`. */
+typedef struct nmpi_part {
+  int ndim;
+  int64_t shape[8];
+  int64_t start[8];
+  int64_t extent[8];
+} nmpi_part;
+
+/* MPI_File_write_all and MPI_File_read_all: the parts of all ranks in an array that begins `offset` bytes from the start
+ * of a file, in row-major order. The file must be there. Where it fails, on one rank or more, no rank hangs, and those
+ * that have not failed themselves return NMPI_SUCCESS. */
+int nmpi_file_write(const char *path, int64_t offset, const nmpi_array *data, const nmpi_part *part,
+                    const nmpi_comm *comm);
+int nmpi_file_read(const char *path, int64_t offset, nmpi_array *data, const nmpi_part *part,
+                   const nmpi_comm *comm);
+
 /* ---- point to point ------------------------------------------------------------------------ */
 
 /* What a receive found. Made by Lua, filled by the core; never MPI's own layout. */

@@ -9,9 +9,9 @@ local arrays = require "nmpi.array"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 local comms = require "nmpi.comm"
-local MIN = require("nmpi.op").MIN
+local ops = require "nmpi.op"
 
-local type, tostring, pairs, ipairs, error = type, tostring, pairs, ipairs, error
+local type, tostring, tonumber, pairs, ipairs, error = type, tostring, tonumber, pairs, ipairs, error
 local bnot, tobit = bit.bnot, bit.tobit
 local mismatch, raise, success = check.mismatch, check.raise, check.success
 
@@ -24,7 +24,7 @@ local file = {}
 -- The least number of all ranks in each place.
 local function least_of(comm, where, numbers)
   local mine, least = arrays.array(numbers, "int32"), arrays.empty(#numbers, "int32")
-  success(C.nmpi_allreduce(mine, least, MIN, comm), where)
+  success(C.nmpi_allreduce(mine, least, ops.MIN, comm), where)
   return least
 end
 
@@ -55,6 +55,13 @@ function file.together(comm, where, f, ...)
   return a, b, c
 end
 
+--- The sum of a number over all ranks. Collective.
+function file.sum(comm, where, number)
+  local mine, total = arrays.array(number), arrays.zeros {}
+  success(C.nmpi_allreduce(mine, total, ops.SUM, comm), where)
+  return total:get()
+end
+
 local function hash(text)
   local sum = 0
   for i = 1, #text do sum = tobit(sum * 31 + text:byte(i)) end
@@ -77,6 +84,14 @@ function file.same(comm, where, facts)
         fact[3] or fact[2]))
     end
   end
+end
+
+--- The dtype of an array on all ranks where it counts. Collective.
+function file.common_dtype(comm, where, a, counts)
+  local none = C.NMPI_DTYPE_COUNT
+  local least = least_of(comm, where, { counts and a.type or none, counts and -a.type or none })
+  if least[0] == -least[1] then return (ffi.string(C.nmpi_dtype_name(least[0]))) end
+  return raise(where, "argument 'array': expected the same dtype on every rank, got " .. a.dtype .. " here")
 end
 
 -- ---- arguments ----
@@ -148,7 +163,27 @@ function file.array(value, where, argument)
   return value
 end
 
---- The same, to be written to.
+--- Where an array goes in one of another shape, or comes from: lists of its first index and of its extents in each
+-- dimension of that. An array of fewer dimensions stands for the last ones, an empty one for nothing.
+function file.place(a, shape, start, where)
+  local ndim, missing, offsets, extents = #shape, #shape - a.ndim, {}, {}
+  for d = 1, ndim do offsets[d], extents[d] = 0, 0 end
+  if start ~= nil then offsets = file.list(start, ndim, 0, where, "start") end
+  if a.length == 0 then return offsets, extents end
+  if missing < 0 then
+    raise(where, ("argument 'array': expected at most %d dimensions, got shape %s"):format(ndim, tostring(a.shape)))
+  end
+  for d = 1, ndim do
+    extents[d] = d <= missing and 1 or tonumber(a.extent[d - missing - 1])
+    if offsets[d] + extents[d] > shape[d] then
+      raise(where, ("argument 'start': an array of shape %s at %s does not lie within the shape %s"):format(
+        tostring(a.shape), file.show(offsets), file.show(shape)))
+    end
+  end
+  return offsets, extents
+end
+
+--- What a script passes as an array to be written to.
 function file.writable(value, where, argument)
   local a = type(value) ~= "string" and file.array(value, where, argument)
   if not a or bit.band(a.flags, C.NMPI_READONLY) ~= 0 then mismatch(where, argument, "a writable array", value) end
@@ -164,8 +199,17 @@ function file.part(path)
   return path .. ".part"
 end
 
---- Raises if there is a file already, or a directory.
-function file.check_new(path, overwrite, where)
+-- What a file may need beside its data.
+local MARGIN = 1024 * 1024
+
+--- Reserves space for a file that has `bytes`, and returns its size with it.
+function file.reserve(path, bytes, where)
+  check.status(C.nmpi_file_reserve(path, bytes + MARGIN), where)
+  return bytes + MARGIN
+end
+
+--- Begins a file of a size with its first bytes, unless there is one of that name already, or a directory.
+function file.begin(path, overwrite, bytes, size, where)
   local directory = io.open(path .. "/.")
   if directory then
     directory:close()
@@ -178,11 +222,36 @@ function file.check_new(path, overwrite, where)
   elseif not found and code ~= ENOENT then
     raise(where, message)
   end
+  local part = file.part(path)
+  local begun, refusal = io.open(part, "wb")
+  if not begun then raise(where, refusal) end
+  begun:write(bytes)
+  begun:close()
+  local reserved, lack = pcall(file.reserve, part, size, where)
+  if not reserved then
+    os.remove(part)
+    error(lack, 0)
+  end
 end
 
---- Gives a complete file its name.
-function file.finish(path, where)
-  local renamed, message = os.rename(file.part(path), path)
+--- The size of a file.
+function file.size(path, where)
+  local found, problem = io.open(path, "rb")
+  if not found then raise(where, problem) end
+  local size = found:seek "end"
+  found:close()
+  return size
+end
+
+--- Cuts a file to a size, unless it is less.
+function file.cut(path, bytes, where)
+  if file.size(path, where) > bytes then check.status(C.nmpi_file_truncate(path, bytes), where) end
+end
+
+--- Gives a complete file its size and its name.
+function file.finish(place, path, bytes, where)
+  file.cut(place, bytes, where)
+  local renamed, message = os.rename(place, path)
   if not renamed then raise(where, message) end
 end
 

@@ -45,6 +45,9 @@ ffi.cdef [[
   int H5Pset_chunk(int64_t, int, const uint64_t *);
   int H5Pset_deflate(int64_t, unsigned);
   int H5Pset_obj_track_times(int64_t, bool);
+  int H5Pget_chunk(int64_t, int, uint64_t *);
+  int H5Pget_layout(int64_t);
+  int H5Pget_nfilters(int64_t);
 
   extern int64_t H5T_NATIVE_INT8_g, H5T_NATIVE_INT16_g, H5T_NATIVE_INT32_g, H5T_NATIVE_INT64_g, H5T_NATIVE_UINT8_g,
     H5T_NATIVE_UINT16_g, H5T_NATIVE_UINT32_g, H5T_NATIVE_UINT64_g, H5T_NATIVE_FLOAT_g, H5T_NATIVE_DOUBLE_g, H5T_C_S1_g;
@@ -84,6 +87,7 @@ ffi.cdef [[
   int64_t H5Dcreate2(int64_t, const char *, int64_t, int64_t, int64_t, int64_t, int64_t);
   int64_t H5Dget_type(int64_t);
   int64_t H5Dget_space(int64_t);
+  int64_t H5Dget_create_plist(int64_t);
   int H5Dset_extent(int64_t, const uint64_t *);
   int H5Dwrite(int64_t, int64_t, int64_t, int64_t, int64_t, const void *);
   int H5Dread(int64_t, int64_t, int64_t, int64_t, int64_t, void *);
@@ -293,11 +297,46 @@ local function open_file(object, where)
   return f
 end
 
--- Calls a function that writes. After a failure the file is incomplete for good.
-local function change(f, where, action, ...)
+-- What a call may add beside its data.
+local OVERHEAD = 16 * 1024
+
+-- HDF5 cannot cope with a full disk: ranks that find it out wait for others, or crash when they close the file. So rank
+-- 0 reserves space for what is to come. It knows the size at the last flush, and adds what each call may need.
+local function reserve(f, bytes, where)
+  if not f.writable then raise(where, ("'%s' is open for reading"):format(f.path)) end
+  if f.comm:rank() > 0 then return end
+  local needed = f.needed + bytes + OVERHEAD
+  if needed > f.reserved then f.reserved = file.reserve(f.place, needed, where) end
+  f.needed = needed
+end
+
+-- A flush cuts the file to its size, unless that is the same as at the last one.
+local function flush(f, where)
+  got(H.H5Fflush(f.id, 1), where)
+  if f.comm:rank() > 0 then return end
+  local size = file.size(f.place, where)
+  if size == f.reserved then
+    file.cut(f.place, f.size, where)
+  else
+    f.size = size
+  end
+  f.needed, f.reserved = f.size, 0
+end
+
+-- Calls a function that adds at most so many bytes to the file. After a failure to write it is incomplete for good, and
+-- HDF5 must not be asked to close it.
+local function change(f, bytes, where, action, ...)
+  local enough, refusal = pcall(file.together, f.comm, where, reserve, f, bytes, where)
+  if not enough then
+    f.broken = f.writable
+    error(refusal, 0)
+  end
   local good, a, b, c = pcall(file.together, f.comm, where, action, ...)
   if good then return a, b, c end
-  f.broken = true
+  if tostring(a):find "driver" then
+    f.broken, f.lost = true, true
+    C.nmpi_file_lose()
+  end
   return error(a, 0)
 end
 
@@ -320,6 +359,16 @@ local function describe_dataset(self)
   local id = H.H5Dget_type(self.id)
   self.dtype = dtype_of(id)
   H.H5Tclose(id)
+  local list = H.H5Dget_create_plist(self.id)
+  local CHUNKED = 2
+  if H.H5Pget_layout(list) == CHUNKED then
+    local dims = ffi.new("uint64_t[?]", #self.shape)
+    H.H5Pget_chunk(list, #self.shape, dims)
+    self.chunks = {}
+    for d = 1, #self.shape do self.chunks[d] = tonumber(dims[d - 1]) end
+    self.filtered = H.H5Pget_nfilters(list) > 0
+  end
+  H.H5Pclose(list)
   return self
 end
 
@@ -365,7 +414,8 @@ local function set_attribute(self, name, value)
     stored = attribute_value(value, where)
     return { { "name", name }, { "value", contents(stored), check.describe(value) } }
   end)
-  file.together(f.comm, where, write_attribute, self.id, name, stored, where)
+  local bytes = type(stored) == "string" and #stored or tonumber(stored.length) * stored.itemsize
+  change(f, bytes, where, write_attribute, self.id, name, stored, where)
 end
 
 -- The strings of an attribute whose type has class STRING: one, or a list.
@@ -448,13 +498,16 @@ local function open(comm, path, name, flags, where)
     return raise(where, ("'%s': %s"):format(path, message))
   end)
   if not good then
+    if flags == CREATE and comm:rank() == 0 then os.remove(name) end
     own:free()
     error(id, 0)
   end
   own:set_name "nmpi.hdf5"
-  local f = { path = path, comm = own, part = flags == CREATE, id = id, name = "/" }
+  -- `place` is where the data is.
+  local f = { path = path, place = name, comm = own, writable = flags ~= READ, id = id, name = "/" }
   f.file = f
-  if f.part then file.begun[path] = true end
+  f.needed, f.reserved = flags == CHANGE and comm:rank() == 0 and file.size(name, where) or 0, 0
+  if flags == CREATE then file.begun[path] = true end
   return setmetatable(f, opened_file)
 end
 
@@ -474,7 +527,7 @@ function hdf5.create(path, options)
   end)
   file.same(comm, where, facts)
   file.together(comm, where, function()
-    if comm:rank() == 0 then file.check_new(path, options.overwrite, where) end
+    if comm:rank() == 0 then file.begin(path, options.overwrite, "", 0, where) end
   end)
   return open(comm, path, file.part(path), CREATE, where)
 end
@@ -502,7 +555,7 @@ end
 function opened_file.flush(self)
   local where = "hdf5.flush"
   local f = open_file(self, where)
-  change(f, where, function() got(H.H5Fflush(f.id, 1), where) end)
+  change(f, 0, where, flush, f, where)
 end
 
 --- Closes the file and all its objects. A new file gets its name now, if nothing that wrote to it has failed.
@@ -510,20 +563,30 @@ end
 function opened_file.close(self)
   local where = "hdf5.close"
   local f = open_file(self, where)
-  local comm, broken = f.comm, f.broken
-  f.comm = nil
-  if f.part then file.begun[f.path] = nil end
-  local good, message = pcall(file.together, comm, where, function()
-    if broken then raise(where, ("'%s' is incomplete: an earlier call has failed"):format(f.path)) end
-    got(H.H5Fflush(f.id, 1), where)
-  end)
-  local closed, close_message = pcall(file.together, comm, where, function() got(H.H5Fclose(f.id), where) end)
-  if good then good, message = closed, close_message end
-  if good and f.part then
-    good, message = pcall(file.together, comm, where, function()
-      if comm:rank() == 0 then file.finish(f.path, where) end
+  local comm = f.comm
+  local good, message = true, nil
+  -- The next step, unless one has failed.
+  local function step(call, ...)
+    if good then good, message = pcall(call, ...) end
+  end
+
+  if f.writable then
+    step(change, f, 0, where, function()
+      if f.broken then raise(where, ("'%s' is incomplete: an earlier call has failed"):format(f.path)) end
+      flush(f, where)
     end)
   end
+  if not f.lost then
+    local closed, problem = pcall(file.together, comm, where, function() got(H.H5Fclose(f.id), where) end)
+    step(function() if not closed then error(problem, 0) end end)
+  end
+  if f.writable then
+    step(file.together, comm, where, function()
+      if comm:rank() == 0 then file.finish(f.place, f.path, f.size, where) end
+    end)
+  end
+  f.comm = nil
+  file.begun[f.path] = nil
   comm:free()
   if not good then error(message, 0) end
 end
@@ -538,7 +601,7 @@ function group.create_group(self, name)
   local where = "hdf5.create_group"
   local f = open_file(self, where)
   checked(f, where, function() return { { "name", check_name(name, where) } } end)
-  local id = file.together(f.comm, where, function()
+  local id = change(f, 0, where, function()
     return (got(H.H5Gcreate2(self.id, name, links, DEFAULT, DEFAULT), where))
   end)
   return adopt(f, group, id, name)
@@ -563,6 +626,20 @@ local function guess_chunks(shape, maxshape, itemsize)
     bytes = bytes * chunks[longest]
   end
   return chunks
+end
+
+-- What a part of a dataset needs at most, in chunks or without, from its first index on.
+local function bytes_of(extents, chunks, dtype, offsets)
+  local bytes, count = dtypes.by_name[dtype].itemsize, 1
+  for d, extent in ipairs(extents) do
+    if chunks then
+      local from = offsets and offsets[d] or 0
+      local blocks = extent == 0 and 0 or math.floor((from + extent - 1) / chunks[d]) - math.floor(from / chunks[d]) + 1
+      count, extent = count * blocks, blocks * chunks[d]
+    end
+    bytes = bytes * extent
+  end
+  return bytes + (chunks and 256 * count or 0) -- an entry of the index, and what does not compress
 end
 
 -- The options of create_dataset, checked.
@@ -636,7 +713,8 @@ function group.create_dataset(self, name, options)
       { "chunks", layout.chunks and file.show(layout.chunks) or "nil" }, { "deflate", tostring(layout.deflate) },
     }
   end)
-  local id = file.together(f.comm, where, create_dataset, self.id, name, layout, where)
+  local bytes = bytes_of(layout.shape, layout.chunks, layout.dtype)
+  local id = change(f, bytes, where, create_dataset, self.id, name, layout, where)
   return describe_dataset(adopt(f, dataset, id, name))
 end
 
@@ -662,43 +740,18 @@ end
 
 -- ---- datasets ----
 
--- Where an array goes in a dataset: offsets and extents in all dimensions of the dataset; nil for an empty one.
-local function selection_of(self, a, start, where)
-  if a.length == 0 then return nil end
-  local shape, extents, ndim = self.shape, {}, #self.shape
-  local missing = ndim - a.ndim
-  if missing < 0 then
-    raise(where, ("argument 'array': expected at most %d dimensions, as the dataset has, got shape %s"):format(ndim,
-      tostring(a.shape)))
-  end
-  for d = 1, ndim do extents[d] = d <= missing and 1 or tonumber(a.extent[d - missing - 1]) end
-  local offsets = {}
-  if start ~= nil then
-    offsets = file.list(start, ndim, 0, where, "start")
-  else
-    for d = 1, ndim do offsets[d] = 0 end
-  end
-  for d = 1, ndim do
-    if offsets[d] + extents[d] > shape[d] then
-      raise(where, ("argument 'start': an array of shape %s at %s does not lie within the dataset's shape %s"):format(
-        tostring(a.shape), file.show(offsets), file.show(shape)))
-    end
-  end
-  return { offsets = offsets, extents = extents }
-end
-
 -- The array, where it goes, and what HDF5 is given: contiguous memory.
 local function prepare(self, value, start, read, where)
   if not self.dtype then raise(where, ("'%s' has elements of a type that is no dtype"):format(self.name)) end
   local a = (read and file.writable or file.array)(value, where, "array")
-  local selection = selection_of(self, a, start, where)
-  if not selection then return a, a, nil end
+  local offsets, extents = file.place(a, self.shape, start, where)
+  if a.length == 0 then return a, a, nil end
   if a.dtype ~= self.dtype then
     mismatch(where, "array", "an array of the dataset's dtype, " .. self.dtype, value)
   end
   local whole = a
   if not a:is_contiguous() then whole = read and arrays.empty(shape_of_array(a), a.dtype) or a:copy() end
-  return a, whole, selection
+  return a, whole, { offsets = offsets, extents = extents }
 end
 
 local function move(self, routine, whole, selection, where)
@@ -726,7 +779,12 @@ function dataset.write(self, array, start)
   local where = "hdf5.write"
   local f = open_file(self, where)
   local _, whole, selection = file.together(f.comm, where, prepare, self, array, start, false, where)
-  change(f, where, move, self, H.H5Dwrite, whole, selection, where)
+  local bytes = 0
+  if self.filtered then
+    bytes = file.sum(f.comm, where,
+      selection and bytes_of(selection.extents, self.chunks, self.dtype, selection.offsets) or 0)
+  end
+  change(f, bytes, where, move, self, H.H5Dwrite, whole, selection, where)
 end
 
 --- Reads a part of the dataset.
@@ -762,7 +820,9 @@ function dataset.resize(self, shape)
     end
     return { { "shape", file.show(wanted) } }
   end)
-  change(f, where, function() got(H.H5Dset_extent(self.id, dims_of(wanted)), where) end)
+  local chunks, dtype = self.chunks, self.dtype
+  local more = math.max(0, bytes_of(wanted, chunks, dtype) - bytes_of(self.shape, chunks, dtype))
+  change(f, more, where, function() got(H.H5Dset_extent(self.id, dims_of(wanted)), where) end)
   self.shape = wanted
 end
 
