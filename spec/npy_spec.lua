@@ -195,15 +195,17 @@ it("what fails on one rank is an error on all", function()
       local comm = mpi.COMM_WORLD:dup()
       comm:free()
       refused("freed", npy.write, other, a, part { comm = comm })
-      if r == 0 then io.open(other, "wb"):write("\147NUMPY\1\0\118\0{'descr': '<f8',"):close() end
+      local function write(bytes)
+        local file = io.open(other, "wb")
+        file:write(bytes)
+        file:close()
+      end
+      if r == 0 then write "\147NUMPY\1\0\118\0{'descr': '<f8'," end
       mpi.barrier()
       refused("is no .npy file", npy.read, other, a)
       if r == 0 then
         local file = io.open(path, "rb")
-        local bytes = file:read(140)
-        file:close()
-        file = io.open(other, "wb")
-        file:write(bytes)
+        write(file:read(140))
         file:close()
       end
       mpi.barrier()

@@ -178,6 +178,9 @@ function npy.read(path, array, options)
       mismatch(where, "array", "an array of the file's dtype, " .. info.dtype, array)
     end
     if #info.shape > C.NMPI_MAX_NDIM then raise(where, ("'%s' has too many dimensions"):format(path)) end
+    local bytes = dtypes.by_name[info.dtype].itemsize
+    for _, extent in ipairs(info.shape) do bytes = bytes * extent end
+    if file.size(path, where) < length + bytes then raise(where, ("'%s' is too short"):format(path)) end
     local fortran = info.order == "F"
     local part = part_of(into, info.shape, options.start, fortran, where)
     return fortran and into:transpose() or into, part, length
