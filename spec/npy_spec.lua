@@ -45,7 +45,8 @@ local PROGRAM = [[
   for dtype in ("int8 int16 int32 int64 uint8 uint16 uint32 uint64 float double complex_float complex_double bool "
     .. "char"):gmatch "%S+" do
     dtype = dtype:gsub("_", " ")
-    for how, order in pairs { rows = "C", columns = "F" } do
+    for _, how in ipairs { "rows", "columns" } do
+      local order = how == "rows" and "C" or "F"
       local i0, i1, j0, j1 = 0, 5, 0, 3
       if how == "rows" then i0, i1 = parts(5) else j0, j1 = parts(3) end
       local path = arg[1] .. "/" .. how .. dtype:gsub(" ", "") .. ".npy"

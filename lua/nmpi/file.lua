@@ -2,6 +2,7 @@
 -- What the files that ranks write together have in common: what one rank finds wrong is an error on all of them, and a
 -- new file gets its name when it is complete.
 
+require "nmpi" -- initialises MPI
 local ffi = require "ffi"
 local bit = require "bit"
 local C = require("nmpi.lib").core

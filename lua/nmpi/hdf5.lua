@@ -11,13 +11,13 @@
 -- enumeration, as h5py has them, and char as strings of one byte.
 -- @module nmpi.hdf5
 
+require "nmpi" -- initialises MPI
 local ffi = require "ffi"
 local C = require("nmpi.lib").core
 local arrays = require "nmpi.array"
 local check = require "nmpi.check"
 local dtypes = require "nmpi.dtype"
 local file = require "nmpi.file"
-require "nmpi.env" -- initialises MPI, which HDF5 uses from the start
 
 local type, tonumber, tostring, ipairs, setmetatable = type, tonumber, tostring, ipairs, setmetatable
 local mismatch, raise = check.mismatch, check.raise

@@ -6,13 +6,13 @@
 -- structs; char is NumPy's `S1`.
 -- @module nmpi.npy
 
+require "nmpi" -- initialises MPI
 local ffi = require "ffi"
 local bit = require "bit"
 local C = require("nmpi.lib").core
 local check = require "nmpi.check"
 local dtypes = require "nmpi.dtype"
 local file = require "nmpi.file"
-require "nmpi.env" -- initialises MPI
 
 local tonumber, tostring, ipairs = tonumber, tostring, ipairs
 local mismatch, raise, success = check.mismatch, check.raise, check.success
