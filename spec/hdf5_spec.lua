@@ -265,7 +265,7 @@ describe("a full disk", function()
           local hdf5 = require "nmpi.hdf5"
           local r, n = mpi.rank(), mpi.size()
           local path = arg[1] .. "/a.h5"
-          limit(3000000)
+          limit(6000000)
           local file = hdf5.create(path)
           local part = mpi.zeros(40000)
           for i = 0, 39999 do part[i] = i * 7919 % 1000003 / 7 end
