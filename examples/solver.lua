@@ -46,7 +46,7 @@ end
 --- Returns what f returns; where it raises an error, on any rank, ends the program with that error and this option.
 function solver.try(option, f, ...)
   local results = { pcall(f, ...) }
-  local problem = not results[1] and tostring(results[2]):gsub("^[^\n]-:%d+: ", "")
+  local problem = not results[1] and tostring(results[2]):gsub("^[^\n]-:%d+: ", ""):gsub("^nmpi%.[%w._:]+: ", "")
   solver.agree(problem and option .. ": " .. problem)
   return unpack(results, 2, table.maxn(results))
 end
@@ -166,15 +166,15 @@ local function duration(seconds)
   return ("%d:%02d h"):format(seconds / 3600, seconds % 3600 / 60)
 end
 
---- Returns a function show(done, steps, note), to be called as often as one likes: on rank 0, where it has a terminal,
--- it shows how much is done of the total, how many steps a second, how long it will still take, and the note. Without
--- arguments it removes that line.
+--- Returns a function show(done, steps, note, ...), to be called as often as one likes: on rank 0, where it has a
+-- terminal, it shows how much is done of the total, how many steps a second, how long it will still take, and the note,
+-- a format of what follows. Without arguments it removes that line.
 function solver.progress(total)
   if rank ~= 0 or ffi.C.isatty(2) == 0 then return function() end end
   local WIDTH, INTERVAL = 30, 0.2
   local start = mpi.wtime()
   local next_time = start
-  return function(done, steps, note)
+  return function(done, steps, note, ...)
     if not done then return io.stderr:write "\r\27[K" end
     local now = mpi.wtime()
     if now < next_time then return end
@@ -183,7 +183,7 @@ function solver.progress(total)
     local bar = ("#"):rep(math.floor(WIDTH * part))
     io.stderr:write(("\r\27[K%3.0f %% [%s%s] %.3g steps/s, ETA %s%s"):format(100 * part, bar,
       (" "):rep(WIDTH - #bar), elapsed > 0 and steps / elapsed or 0,
-      part > 0 and duration(elapsed / part - elapsed) or "?", note and ", " .. note or ""))
+      part > 0 and duration(elapsed / part - elapsed) or "?", note and ", " .. note:format(...) or ""))
     io.stderr:flush()
   end
 end

@@ -157,10 +157,11 @@ local expectations = {
     { timeout = 60, check = check_split(100) },
     { timeout = 60, args = { "7" }, nmpi = { 4 }, luajit = { 3 }, check = check_split(7) },
   },
-  -- mpdata_spec and shallow_water_spec try these.
+  -- What solvers share, no program; and the solvers, each of which has a spec of its own.
+  ["solver.lua"] = {},
+  ["cahn_hilliard.lua"] = {},
   ["mpdata_2d.lua"] = {},
   ["shallow_water.lua"] = {},
-  ["solver.lua"] = {}, -- what the solvers share, no program: each has a spec of its own
   ["07_threads.lua"] = {
     { timeout = 120, nmpi = { 1, 2 }, luajit = { 2 }, check = check_threads(2, 100) },
     { timeout = 120, args = { "3", "10" }, nmpi = { 3 }, luajit = { 1 }, check = check_threads(3, 10) },
