@@ -612,8 +612,8 @@ void nmpi_team_begin(nmpi_team *team, const nmpi_work *work);
  * status: NMPI_ERR_ARGUMENT where a member has failed, else how many have answered. Where one fails and others still
  * run 5 seconds later, the job is aborted, with its message. */
 int nmpi_team_finish(nmpi_team *team, const char *error);
-/* Ends the threads, after their work if any is going on. */
-void nmpi_team_close(nmpi_team *team);
+/* Ends the threads, after their work if any is going on; *team becomes NULL. Harmless where it is. */
+void nmpi_team_close(nmpi_team **team);
 nmpi_member *nmpi_team_member(nmpi_team *team, int id);
 const nmpi_work *nmpi_member_work(const nmpi_member *member);
 /* Gives what the work has produced: to stay where it is until the next begins. */

@@ -356,7 +356,10 @@ int nmpi_team_create(int size, int with_caller, const char *path, const char *cp
   return code;
 }
 
-void nmpi_team_close(nmpi_team *t) {
+void nmpi_team_close(nmpi_team **team) {
+  nmpi_team *t = *team;
+  if (t == NULL) return;
+  *team = NULL;
   /* An error that struck between begin and finish, as that of a signal's hook may, leaves work unfinished. */
   if (t->running > 0) nmpi_team_finish(t, "the team has been closed");
   join(t, t->with_caller ? 1 : 0, t->size);

@@ -171,7 +171,8 @@ describe("what is passed to a thread and back", function()
     local pool = thread.pool(2)
     refuses(function() pool:run(function() end, cells) end, "thread 0 of 2", "thread 1 of 2",
       "struct nmpi_spec_cell has come to a thread that has not declared that type")
-    pool:run(function(_, _, text) require("ffi").cdef("typedef int unused_" .. #text .. ";" .. text) end, declaration)
+    pool:close()
+    pool = thread.pool { 2, main = true, cdef = declaration }
     local seen = pool:run(function(id, _, a)
       a[0].kind = 5
       return { a[1].mass + a[1].kind, id == 1 and a or nil }
@@ -179,6 +180,13 @@ describe("what is passed to a thread and back", function()
     assert.equal(9.5, seen[1][1])
     assert.equal(5, seen[2][2][0].kind)
     pool:close()
+
+    local masses = thread.parallel({ 2, cdef = declaration }, function(_, _, a) return a[1].mass end, cells)
+    assert.same({ 2.5, 2.5 }, masses)
+    refuses(function() thread.pool { 2, cdef = "struct {" } end,
+      "nmpi.thread.pool: thread 0 of 2: argument 'cdef': declaration")
+    refuses(function() thread.pool { 2, cedf = declaration } end, "nmpi.thread.pool: argument 'n'", '"cedf"')
+    refuses(function() thread.parallel({ 1, cdef = 5 }, function() end) end, "nmpi.thread.parallel: argument 'cdef'")
 
     refuses(function()
       thread.parallel(1, function()
@@ -222,6 +230,7 @@ describe("what is passed to a thread and back", function()
     refused(WORLD:group(), "got cdata")
     refused(mpi.IN_PLACE, "got IN_PLACE")
     refused(mpi.wrap(ffi.new "double[3]"), "storage of its own")
+    refused(mpi.zeros(1, "struct { int x; }"), "an array of structs with a name")
     local freed = mpi.zeros(2)
     freed:free()
     refused(freed, "freed")
@@ -385,8 +394,8 @@ describe("what interrupts the calling thread", function()
     local threads, struck, compiling = process_figures(), 0, jit.status()
     jit.off() -- compiled code has no hooks
     jit.flush()
-    for instructions = 1, 400, 13 do
-      local pool = thread.pool { 2, main = true }
+    for instructions = 1, 600, 13 do
+      local pool
       local function meet() require("nmpi.thread").team():barrier() end
       local sethook = debug.sethook
       local function strike()
@@ -395,6 +404,7 @@ describe("what interrupts the calling thread", function()
       end
       local fine = pcall(function()
         sethook(strike, "", instructions)
+        pool = thread.pool { 2, main = true }
         pool:run(meet)
         sethook()
       end)

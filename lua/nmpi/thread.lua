@@ -36,7 +36,7 @@ local thread = {}
 local methods = {}
 local meta = { __index = methods }
 
-local made = ffi.new "nmpi_team *[1]"
+local team_ct = ffi.typeof "nmpi_team *[1]"
 
 -- ---- functions ----
 
@@ -86,36 +86,19 @@ local function this(self, where)
     mismatch(where, "self", "a pool (is it called with a colon?)", self)
   end
   if self.running then raise(where, "the pool is at work") end
-  return self.team
-end
-
-local function new(n, where)
-  local main = false
-  if type(n) == "table" then
-    n, main = n[1], n.main
-    if type(main) ~= "boolean" and main ~= nil then mismatch(where, "main", "a boolean", main) end
-  end
-  n = check.int(n, where, "n")
-  status(C.nmpi_team_create(n, main and 1 or 0, package.path, package.cpath, jit.status() and 1 or 0, made), where)
-  local self = {
-    team = ffi.gc(made[0], C.nmpi_team_close), size = n, main = main and C.nmpi_team_member(made[0], 0) or nil,
-    work = ffi.new "nmpi_work", arguments = values.writer(), kept = {},
-  }
-  forget(self)
-  return setmetatable(self, meta)
+  return self.team[0] ~= nil
 end
 
 local function close(self)
-  local open = self.team
-  self.team, self.main = nil, nil
-  C.nmpi_team_close(ffi.gc(open, nil))
+  self.main = nil
+  C.nmpi_team_close(self.team)
 end
 
 -- The results, of which the calling thread's is given.
 local function results_of(self, own)
   local results = { own }
   for id = self.main and 1 or 0, self.size - 1 do
-    local member = C.nmpi_team_member(self.team, id)
+    local member = C.nmpi_team_member(self.team[0], id)
     if member.count > 0 then results[id + 1] = values.get(values.reader(member.values)) end
   end
   return results
@@ -124,7 +107,7 @@ end
 local function fail(self, where)
   local messages = {}
   for id = 0, self.size - 1 do
-    local member = C.nmpi_team_member(self.team, id)
+    local member = C.nmpi_team_member(self.team[0], id)
     if member.error ~= nil and not member.consequence then
       local text = ffi.string(member.error):gsub("\n\t[^\n]*nmpi/team%.lua:[^\n]*", "")
       messages[#messages + 1] = ("thread %d of %d: %s"):format(id, self.size, text)
@@ -165,16 +148,54 @@ local function run(self, where, fn, a, b, c, d, e, f, g, h, i, j, excess)
   work.code, work.bytes, work["function"], work.values = code, #code, number, arguments.data
   keep(kept, a, b, c, d, e, f, g, h, i, j)
   self.running = true
-  C.nmpi_team_begin(self.team, work)
+  C.nmpi_team_begin(self.team[0], work)
   local good, result = true, nil
   if self.main then good, result = team.take_part(self.main, fn, values.reader(arguments.data), work.count) end
-  local answers = C.nmpi_team_finish(self.team, not good and result or nil)
+  local answers = C.nmpi_team_finish(self.team[0], not good and result or nil)
   self.running = false
   keep(kept)
   work.forget = 0
   if answers < 0 then fail(self, where) end
   if answers == 0 and result == nil then return nil end
   return (results_of(self, result))
+end
+
+-- In each state that is new, but not in the calling one.
+local function declare(id, _, declarations, main)
+  if id == 0 and main then return end
+  local good, message = pcall(require("ffi").cdef, declarations)
+  if not good then error("argument 'cdef': " .. message, 0) end
+end
+
+local function new(n, where)
+  local main, declarations = false, nil
+  if type(n) == "table" then
+    local given = n
+    n, main, declarations = given[1], given.main, given.cdef
+    if type(main) ~= "boolean" and main ~= nil then mismatch(where, "main", "a boolean", main) end
+    if type(declarations) ~= "string" and declarations ~= nil then mismatch(where, "cdef", "a string", declarations) end
+    for name in pairs(given) do
+      local known = name == 1 or name == "main" or name == "cdef"
+      if not known then mismatch(where, "n", "a number, main and cdef only", name) end
+    end
+  end
+  n = check.int(n, where, "n")
+  -- Its finalizer comes first: whatever strikes then, as the error of a hook may, no threads are left behind.
+  local made = ffi.gc(team_ct(), C.nmpi_team_close)
+  status(C.nmpi_team_create(n, main and 1 or 0, package.path, package.cpath, jit.status() and 1 or 0, made), where)
+  local self = {
+    team = made, size = n, main = main and C.nmpi_team_member(made[0], 0) or nil,
+    work = ffi.new "nmpi_work", arguments = values.writer(), kept = {},
+  }
+  forget(self)
+  if declarations then
+    local good, message = pcall(run, self, where, declare, declarations, main)
+    if not good then
+      close(self)
+      error(message, 0)
+    end
+  end
+  return setmetatable(self, meta)
 end
 
 --- Runs `fn(id, n, ...)` in each thread of the pool, `id` from 0 to n - 1, and waits until all have returned.
@@ -194,8 +215,9 @@ function methods.close(self)
 end
 
 --- Makes a pool: n threads that wait for work, so that a time loop can enter them in every step.
--- @param n how many, 1 to 256; or `{ n, main = true }`: the calling thread is one of them, number 0, and runs its part
--- in its own Lua state
+-- @param n how many, 1 to 256; or a table with that number and one of these: `main = true`, so that the calling thread
+-- is one of them, number 0, and runs its part in its own Lua state; `cdef`, C declarations for the new states, such as
+-- those of structs in arrays
 -- @return a pool
 function thread.pool(n)
   return (new(n, "thread.pool"))

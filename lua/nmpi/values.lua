@@ -79,7 +79,10 @@ local function put_array(w, a, where, argument)
   end
   local v = append(w)
   v.kind, v.pointer = ARRAY, a
-  if a.type == STRUCT then put(w, a.dtype, where, argument) end
+  if a.type ~= STRUCT then return end
+  local name = a.dtype
+  if name:find "^%a+ %d" then mismatch(where, argument, "an array of structs with a name (struct name { ... })", a) end
+  put(w, name, where, argument)
 end
 
 --- Writes a value: the argument of that name, or, with a key, what the table of that name has there.
@@ -138,8 +141,9 @@ end
 local function ctype_here(name, itemsize)
   local known, description = pcall(dtypes.resolve, name)
   if known and description.itemsize == itemsize then return description.ctype end
-  return check.raise("thread", ("an array of %s has come to a thread that has not declared that type%s: let it do so "
-    .. "(ffi.cdef) before, in an earlier pool:run"):format(name, known and " with this size" or ""))
+  return check.raise("thread", ("an array of %s has come to a thread that has not declared that type%s: give its "
+    .. "declaration to thread.pool or thread.parallel, { n, cdef = \"...\" }"):format(name,
+    known and " with this size" or ""))
 end
 
 local function get_array(r, from)
