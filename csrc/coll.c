@@ -8,12 +8,12 @@ int nmpi_barrier(const nmpi_comm *comm) {
   return MPI_Barrier(comm->handle);
 }
 
-SHORT_PATH int send_side(message *s, const nmpi_array *senddata) {
-  return message_send(s, senddata, "senddata", NULL);
+SHORT_PATH int send_side(message *s, const nmpi_array *senddata, scratch *packed) {
+  return message_send(s, senddata, "senddata", packed);
 }
 
-SHORT_PATH int recv_side(message *r, nmpi_array *recvdata, bool load) {
-  return message_recv(r, recvdata, "recvdata", load, NULL);
+SHORT_PATH int recv_side(message *r, nmpi_array *recvdata, bool load, scratch *packed) {
+  return message_recv(r, recvdata, "recvdata", load, packed);
 }
 
 /* The end of a collective; `elements` have arrived. */
@@ -93,14 +93,14 @@ LONG_PATH int scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t 
   message s, r;
   bool is_root = comm->rank == root, in_place = is_root && is_in_place(recvdata);
   if (is_root) {
-    TRY(send_side(&s, senddata));
+    TRY(send_side(&s, senddata, NULL));
   } else {
     message_none(&s);
   }
   if (in_place) {
     message_none(&r);
   } else {
-    TRY(recv_side(&r, recvdata, false));
+    TRY(recv_side(&r, recvdata, false, NULL));
   }
   if (is_root && !in_place) {
     TRY(check_same_dtype(senddata, recvdata));
@@ -133,11 +133,11 @@ int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count
 SHORT_PATH int gather_build(message *s, message *r, const nmpi_array *senddata,
                             nmpi_array *recvdata, int64_t *count, const nmpi_comm *comm) {
   bool in_place = is_in_place(senddata);
-  TRY(recv_side(r, recvdata, in_place));
+  TRY(recv_side(r, recvdata, in_place, NULL));
   if (in_place) {
     message_none(s);
   } else {
-    TRY(send_side(s, senddata));
+    TRY(send_side(s, senddata, NULL));
     TRY(check_same_dtype(senddata, recvdata));
     TRY(message_disjoint(s, r));
   }
@@ -156,7 +156,7 @@ LONG_PATH int gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t c
     TRY(gather_build(&s, &r, senddata, recvdata, &count, comm));
   } else {
     message_none(&r);
-    TRY(send_side(&s, senddata));
+    TRY(send_side(&s, senddata, NULL));
     TRY(divide(NULL, &s, &count, comm));
     r.type = s.type;
   }
@@ -202,34 +202,88 @@ int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t cou
 
 /* ---- reductions ---- */
 
-/* The two sides of a reduction where both count: r receives, s sends or is MPI_IN_PLACE. */
-SHORT_PATH int reduction_build(message *s, message *r, const nmpi_array *senddata,
-                               nmpi_array *recvdata, const nmpi_op **op) {
+/* The two sides where both count: recv receives, send sends or is MPI_IN_PLACE. */
+static int reduction_sides(reduction *x, const nmpi_array *senddata, nmpi_array *recvdata) {
+  message *s = &x->send, *r = &x->recv;
   bool in_place = is_in_place(senddata);
-  TRY(recv_side(r, recvdata, in_place));
+  TRY(recv_side(r, recvdata, in_place, x->recv_packed));
   if (in_place) {
     *s = *r;
     s->large = false;
     s->unpack = NULL;
     s->data = MPI_IN_PLACE;
   } else {
-    TRY(send_side(s, senddata));
+    TRY(send_side(s, senddata, x->send_packed));
     TRY(check_same(senddata, recvdata));
     TRY(message_disjoint(s, r));
   }
-  return check_op(op, recvdata, "recvdata");
+  TRY(check_op(&x->op, recvdata, "recvdata"));
+  /* MPICH 4.0 crashes when a root other than 0 reduces more than 2 KiB in place. */
+  bool crashes = in_place && x->root > 0;
+  return crashes ? message_duplicate(s, r, "recvdata", x->send_packed) : NMPI_SUCCESS;
 }
 
-/* MPI's operators do not work on the type of a large message, so a reduction takes it piece by piece. Data that is
- * MPI_IN_PLACE or NULL stays so. */
+/* After success op_end is due. */
+static int reduction_build(reduction *x, const nmpi_array *senddata, nmpi_array *recvdata) {
+  if (x->root < 0 || x->comm->rank == x->root) {
+    x->data = recvdata;
+    TRY(reduction_sides(x, senddata, recvdata));
+  } else {
+    x->data = senddata;
+    message_none(&x->recv);
+    TRY(send_side(&x->send, senddata, x->send_packed));
+    TRY(check_op(&x->op, senddata, "senddata"));
+  }
+  /* That waits for the other ranks, which a nonblocking call must not. */
+  if (x->requests == NULL) {
+    TRY(check_agreement(x->comm, x->routine, x->root, x->data->length, x->data->itemsize));
+  }
+  return op_begin(x->op, x->data, &x->handle, &x->type);
+}
+
+/* Data that is MPI_IN_PLACE or NULL stays so. */
 SHORT_PATH void *piece(const message *m, int64_t from, int64_t itemsize) {
   if (m->data == MPI_IN_PLACE || m->data == NULL) return m->data;
   return (char *)m->data + from * itemsize;
 }
 
-SHORT_PATH int piece_length(const message *m, int64_t from) {
-  int64_t rest = m->elements - from;
-  return rest < message_max_count ? (int)rest : message_max_count;
+/* Reduces n elements. */
+static int reduction_call(const reduction *x, int64_t from, int n, MPI_Request *request) {
+  const void *s = piece(&x->send, from, x->data->itemsize);
+  void *r = piece(&x->recv, from, x->data->itemsize);
+  MPI_Comm comm = x->comm->handle;
+  if (x->root < 0) {
+    return request == NULL ? MPI_Allreduce(s, r, n, x->type, x->handle, comm)
+                           : MPI_Iallreduce(s, r, n, x->type, x->handle, comm, request);
+  }
+  return request == NULL ? MPI_Reduce(s, r, n, x->type, x->handle, x->root, comm)
+                         : MPI_Ireduce(s, r, n, x->type, x->handle, x->root, comm, request);
+}
+
+/* MPI's operators do not work on the type of a large message, so a reduction takes it piece by piece; *pieces becomes
+ * the number of those for which MPI has been called with success. */
+static int reduction_call_all(const reduction *x, int *pieces) {
+  int code;
+  int64_t from = 0;
+  *pieces = 0;
+  do {
+    int64_t rest = x->send.elements - from;
+    int n = rest < message_max_count ? (int)rest : message_max_count;
+    code = reduction_call(x, from, n, x->requests != NULL ? &x->requests[*pieces] : NULL);
+    *pieces += code == MPI_SUCCESS;
+    from += n;
+  } while (code == MPI_SUCCESS && from < x->send.elements);
+  return code;
+}
+
+LONG_PATH int reduce_by(const char *routine, const nmpi_array *senddata, nmpi_array *recvdata,
+                        const nmpi_op *op, int root, const nmpi_comm *comm) {
+  int pieces;
+  reduction x = {.routine = routine, .op = op, .root = root, .comm = comm};
+  TRY(reduction_build(&x, senddata, recvdata));
+  int code = reduction_call_all(&x, &pieces);
+  op_end(x.op);
+  return finish(code, &x.send, &x.recv, x.recv.elements);
 }
 
 /* Whether a reduction may take the short path. */
@@ -239,80 +293,66 @@ SHORT_PATH bool is_reducible(const nmpi_array *senddata, const nmpi_array *recvd
          op_applies(op, recvdata->type);
 }
 
-LONG_PATH int reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
-                     const nmpi_comm *comm) {
-  message s, r;
-  bool is_root = comm->rank == root;
-  if (is_root) {
-    TRY(reduction_build(&s, &r, senddata, recvdata, &op));
-    /* MPICH 4.0 crashes when a root other than 0 reduces more than 2 KiB in place. */
-    if (s.data == MPI_IN_PLACE && root != 0) {
-      TRY(message_duplicate(&s, &r, "recvdata"));
-    }
-  } else {
-    message_none(&r);
-    TRY(send_side(&s, senddata));
-    TRY(check_op(&op, senddata, "senddata"));
-  }
-  const nmpi_array *data = is_root ? recvdata : senddata;
-  TRY(check_agreement(comm, "reduce", root, data->length, data->itemsize));
-  MPI_Op handle;
-  MPI_Datatype type;
-  TRY(op_begin(op, data, &handle, &type));
-  int code;
-  int64_t from = 0;
-  do {
-    int n = piece_length(&s, from);
-    code = MPI_Reduce(piece(&s, from, data->itemsize), piece(&r, from, data->itemsize), n, type,
-                      handle, root, comm->handle);
-    from += n;
-  } while (code == MPI_SUCCESS && from < s.elements);
-  op_end(op);
-  return finish(code, &s, &r, r.elements);
-}
-
 int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                 const nmpi_comm *comm) {
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
   if (comm->rank != root || !is_reducible(senddata, recvdata, &op)) {
-    return reduce(senddata, recvdata, op, root, comm);
+    return reduce_by("reduce", senddata, recvdata, op, root, comm);
   }
   return MPI_Reduce(senddata->p.any, recvdata->p.any, senddata->count, dtypes[recvdata->type].type,
                     op_handle(op, recvdata->type), root, comm->handle);
-}
-
-LONG_PATH int allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
-                        const nmpi_comm *comm) {
-  message s, r;
-  TRY(reduction_build(&s, &r, senddata, recvdata, &op));
-  TRY(check_agreement(comm, "allreduce", -1, recvdata->length, recvdata->itemsize));
-  MPI_Op handle;
-  MPI_Datatype type;
-  TRY(op_begin(op, recvdata, &handle, &type));
-  int code;
-  int64_t from = 0;
-  do {
-    int n = piece_length(&s, from);
-    code = MPI_Allreduce(piece(&s, from, recvdata->itemsize), piece(&r, from, recvdata->itemsize),
-                         n, type, handle, comm->handle);
-    from += n;
-  } while (code == MPI_SUCCESS && from < s.elements);
-  op_end(op);
-  return finish(code, &s, &r, r.elements);
 }
 
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
                    const nmpi_comm *comm) {
   TRY(check_comm(&comm));
   const void *from = MPI_IN_PLACE;
+  bool shortly;
   if (is_in_place(senddata)) {
-    bool shortly = array_is_short(recvdata, NMPI_READONLY) && op_applies(&op, recvdata->type);
-    if (!shortly) return allreduce(senddata, recvdata, op, comm);
+    shortly = array_is_short(recvdata, NMPI_READONLY) && op_applies(&op, recvdata->type);
   } else {
-    if (!is_reducible(senddata, recvdata, &op)) return allreduce(senddata, recvdata, op, comm);
-    from = senddata->p.any;
+    shortly = is_reducible(senddata, recvdata, &op);
+    if (shortly) from = senddata->p.any;
   }
+  if (!shortly) return reduce_by("allreduce", senddata, recvdata, op, -1, comm);
   return MPI_Allreduce(from, recvdata->p.any, recvdata->count, dtypes[recvdata->type].type,
                        op_handle(op, recvdata->type), comm->handle);
+}
+
+LONG_PATH int ireduce_by(const char *routine, const nmpi_array *senddata, nmpi_array *recvdata,
+                         const nmpi_op *op, int root, const nmpi_comm *comm, double *request) {
+  int pieces;
+  reduction x = {.routine = routine, .op = op, .root = root, .comm = comm};
+  bool receives = root < 0 || comm->rank == root;
+  const nmpi_array *data = receives ? recvdata : senddata;
+  TRY(request_prepare(&x, data != NULL ? data->length : 0));
+  int code = reduction_build(&x, senddata, recvdata);
+  if (code != NMPI_SUCCESS) return request_decline(code);
+  code = reduction_call_all(&x, &pieces);
+  if (x.send.large) message_free_type(x.send.type);
+  if (x.recv.large) message_free_type(x.recv.type);
+  if (code != MPI_SUCCESS) {
+    while (pieces > 0) MPI_Wait(&x.requests[--pieces], MPI_STATUS_IGNORE);
+    op_end(x.op);
+    return request_decline(code);
+  }
+  *request = request_reduction(&x, pieces, is_in_place(senddata) ? NULL : senddata,
+                               receives ? recvdata : NULL);
+  return NMPI_SUCCESS;
+}
+
+int nmpi_ireduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
+                 const nmpi_comm *comm, double *request) {
+  *request = NMPI_REQUEST_NULL;
+  TRY(check_comm(&comm));
+  TRY(check_root(comm, root));
+  return ireduce_by("ireduce", senddata, recvdata, op, root, comm, request);
+}
+
+int nmpi_iallreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
+                    const nmpi_comm *comm, double *request) {
+  *request = NMPI_REQUEST_NULL;
+  TRY(check_comm(&comm));
+  return ireduce_by("iallreduce", senddata, recvdata, op, -1, comm, request);
 }

@@ -527,15 +527,16 @@ SHORT_PATH void message_from_self(message *m) {
   message_limit(m, m->elements);
 }
 
-void *message_copy(const void *data, size_t bytes, const char *argument);
+void *message_copy(const void *data, size_t bytes, const char *argument, scratch *packed);
 
-/* Builds a message to send a copy of what another one holds. */
-SHORT_PATH int message_duplicate(message *copy, const message *m, const char *argument) {
+/* Builds a message to send a copy of what another one holds, in scratch as above. */
+SHORT_PATH int message_duplicate(message *copy, const message *m, const char *argument,
+                                 scratch *packed) {
   *copy = *m;
   copy->large = false;
   copy->packed = true;
   copy->unpack = NULL;
-  copy->data = message_copy(m->data, m->bytes, argument);
+  copy->data = message_copy(m->data, m->bytes, argument, packed);
   message_limit(copy, m->elements);
   return copy->data != NULL ? NMPI_SUCCESS : NMPI_ERR_ARGUMENT;
 }
@@ -750,6 +751,31 @@ SHORT_PATH bool request_recv_is_free(const nmpi_array *a, bool alone, int *count
   return array_wire(a) == a->itemsize && bytes <= (size_t)short_max_count &&
          (crowds == NULL || crowd_is_apart(&crowds[false], a->p.any, bytes));
 }
+
+/* What MPI is given for a reduction. */
+typedef struct reduction {
+  const char *routine;
+  const nmpi_op *op;
+  int root; /* -1: every rank gets the result */
+  const nmpi_comm *comm;
+  message send;
+  message recv;
+  const nmpi_array *data; /* what says how the elements are */
+  MPI_Op handle;
+  MPI_Datatype type;
+  /* Of a nonblocking one, what its request keeps; else NULL: then this thread's scratch serves. */
+  scratch *send_packed;
+  scratch *recv_packed;
+  MPI_Request *requests; /* one for each piece */
+} reduction;
+
+/* To be called before a nonblocking reduction of so many elements is built: provides for its request. */
+int request_prepare(reduction *x, int64_t elements);
+/* And where nothing comes of it: lets go of that. Returns the code. */
+int request_decline(int code);
+/* Makes the request. `recvdata` is NULL where nothing is received, and `senddata` where it is not read. */
+double request_reduction(const reduction *x, int pieces, const nmpi_array *senddata,
+                         nmpi_array *recvdata);
 
 /* Whether somebody has told that the process ends with a failure, so that the job will be aborted. */
 bool exit_has_failed(void);

@@ -139,8 +139,8 @@ int message_refuse(message *m, const nmpi_array *a, const char *argument, bool r
   return fail(argument, "no memory to pack %lld elements", (long long)a->length);
 }
 
-void *message_copy(const void *data, size_t bytes, const char *argument) {
-  void *copy = scratch_get(message_scratch(SLOT_SEND), bytes);
+void *message_copy(const void *data, size_t bytes, const char *argument, scratch *packed) {
+  void *copy = scratch_get(packed != NULL ? packed : message_scratch(SLOT_SEND), bytes);
   if (copy == NULL) {
     fail(argument, "no memory to copy %zu bytes", bytes);
   } else {

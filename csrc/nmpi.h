@@ -520,6 +520,13 @@ int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op 
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
                    const nmpi_comm *comm);
 
+/* MPI_Ireduce and MPI_Iallreduce. *request becomes null where they fail. The request holds both arrays and the
+ * operator; it cannot be cancelled. */
+int nmpi_ireduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
+                 const nmpi_comm *comm, double *request);
+int nmpi_iallreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
+                    const nmpi_comm *comm, double *request);
+
 /* ---- Cartesian grids of processes ----------------------------------------------------------- */
 
 enum { NMPI_MAX_CART = 32 }; /* dimensions */

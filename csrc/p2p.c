@@ -221,7 +221,7 @@ int nmpi_sendrecv_replace(nmpi_array *data, int dest, int source, int sendtag, i
   message s, r;
   TRY(check_exchange(&comm, dest, source, sendtag, recvtag));
   TRY(message_recv(&r, data, "data", true, NULL));
-  TRY(message_duplicate(&s, &r, "data"));
+  TRY(message_duplicate(&s, &r, "data", NULL));
   return exchange(&s, dest, &r, source, sendtag, recvtag, comm, status);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* request.c: nonblocking and persistent point-to-point communication, and matched probes. */
+/* request.c: nonblocking and persistent point-to-point communication, matched probes, and the requests of nonblocking
+ * collectives. */
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -43,6 +44,8 @@ enum trait {
   PACKED = 512,     /* a view, which `view` holds */
   NOTED = 1024,     /* `line` is set */
   KEPT = 2048,      /* in the pool's list */
+  REDUCTION = 4096,
+  PIECES = 8192, /* it takes several requests of MPI */
 
   /* What ends without further ado may have these only. */
   SIMPLE = RECEIVE | PERSISTENT | FOREIGN | ALONE | LOCAL
@@ -73,6 +76,12 @@ typedef struct operation {
   scratch packed;
   nmpi_array view; /* what `packed` stands for */
   char *line;      /* of the script, where noted */
+  /* Of a reduction: */
+  const nmpi_op *op;
+  nmpi_owner *send_owner;
+  scratch send_packed;
+  scratch requests; /* MPI's, for each of its pieces: `handle` is one of them */
+  int later;        /* so many, from the second on, come after that one, the last first */
 } operation;
 
 /* The active requests of a long array, each once. It is kept for the next call, which looks up only what differs: a
@@ -337,6 +346,9 @@ static bool list_reserve(list *l, int n) {
 static bool is_complete(const operation *r, MPI_Status *found) {
   int done = 0;
   MPI_Request_get_status(r->handle, &done, found);
+  for (int i = r->traits & PIECES ? r->later : 0; i > 0 && done; i--) {
+    MPI_Request_get_status(((MPI_Request *)r->requests.data)[i], &done, MPI_STATUS_IGNORE);
+  }
   return done;
 }
 
@@ -435,16 +447,19 @@ SHORT_PATH void activate(operation *r) {
   if (r->traits & LOCAL) join(r);
 }
 
+/* Keeps an array's storage; Lua must keep that which has no count. */
+SHORT_PATH unsigned hold(nmpi_owner **owner, const nmpi_array *data) {
+  *owner = data->owner;
+  if (*owner == NULL) return FOREIGN;
+  owner_retain(*owner);
+  return 0;
+}
+
 /* What it has in common with persistent ones that have not been started. */
 SHORT_PATH void describe(operation *r, unsigned traits, const nmpi_array *data, const char *routine,
                          int peer, int tag) {
-  r->owner = data->owner;
-  if (r->owner != NULL) {
-    owner_retain(r->owner);
-  } else {
-    traits |= FOREIGN;
-    mine->foreign++;
-  }
+  traits |= hold(&r->owner, data);
+  mine->foreign += (traits & FOREIGN) != 0;
   r->traits = traits;
   r->routine = routine;
   r->peer = peer;
@@ -609,6 +624,71 @@ int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm,
   return irecv_by(MPI_Recv_init, true, "recv_init", data, source, tag, comm, request);
 }
 
+/* ---- reductions ---- */
+
+static void trim(operation *r) {
+  scratch_trim(&r->send_packed, PACK_KEPT);
+  scratch_trim(&r->requests, PACK_KEPT);
+}
+
+int request_prepare(reduction *x, int64_t elements) {
+  operation *r = next_free();
+  if (r == NULL) return NMPI_ERR_ARGUMENT;
+  size_t pieces = (size_t)(elements / message_max_count) + 1;
+  x->requests = scratch_get(&r->requests, pieces * sizeof(MPI_Request));
+  if (x->requests == NULL) return fail(NULL, "no memory for another request");
+  x->send_packed = &r->send_packed;
+  x->recv_packed = &r->packed;
+  return NMPI_SUCCESS;
+}
+
+int request_decline(int code) {
+  operation *r = next_free();
+  scratch_trim(&r->packed, PACK_KEPT);
+  trim(r);
+  return code;
+}
+
+double request_reduction(const reduction *x, int pieces, const nmpi_array *senddata,
+                         nmpi_array *recvdata) {
+  operation *r = next_free();
+  unsigned traits = REDUCTION | (pieces > 1 ? PIECES : 0) | (x->recv.unpack != NULL ? PACKED : 0);
+  take(r);
+  r->owner = r->send_owner = NULL;
+  if (senddata != NULL) traits |= hold(&r->send_owner, senddata);
+  if (recvdata != NULL) traits |= hold(&r->owner, recvdata);
+  mine->foreign += (traits & FOREIGN) != 0;
+  if (traits & PACKED) r->view = *recvdata;
+  r->traits = traits;
+  r->routine = x->routine;
+  r->elements = x->recv.elements;
+  r->op = x->op;
+  r->handle = x->requests[0];
+  r->later = pieces - 1;
+  activate(r);
+  return r->number;
+}
+
+/* Where MPI has completed a piece of a reduction, the next one is to be waited for. */
+SHORT_PATH bool proceeds(operation *r, int code) {
+  if (!RARELY(r->traits & PIECES) || r->later == 0 || code != MPI_SUCCESS) return false;
+  r->handle = ((MPI_Request *)r->requests.data)[r->later--];
+  return true;
+}
+
+/* The end of a reduction, of which MPI has completed a piece with that code. */
+static int finish_reduction(operation *r, int code) {
+  for (; r->later > 0; r->later--) {
+    int own = MPI_Wait((MPI_Request *)r->requests.data + r->later, MPI_STATUS_IGNORE);
+    if (code == MPI_SUCCESS) code = own;
+  }
+  if (code == MPI_SUCCESS && r->traits & PACKED) unpack(&r->view, r->packed.data, r->elements);
+  op_end(r->op);
+  if (r->send_owner != NULL) owner_release(r->send_owner);
+  trim(r);
+  return code;
+}
+
 /* ---- starting persistent requests ---- */
 
 /* The inactive persistent request of a number; NULL after a failure. */
@@ -668,6 +748,7 @@ LONG_PATH int finish(operation *r, int code, const MPI_Status *found, nmpi_statu
     if (r->traits & PACKED) m.unpack = &r->view;
     code = message_receive_end(&m, code, found, status);
   } else {
+    if (r->traits & REDUCTION) code = finish_reduction(r, code);
     status_empty(status, code);
     if (status != NULL) status->cancelled = cancelled;
   }
@@ -736,7 +817,10 @@ int nmpi_test(double request, int *flag, nmpi_status *status) {
     *flag = 1;
     return NMPI_SUCCESS;
   }
-  int code = MPI_Test(&r->handle, flag, &found);
+  int code;
+  do {
+    code = MPI_Test(&r->handle, flag, &found);
+  } while (*flag && proceeds(r, code));
   if (code != MPI_SUCCESS) *flag = 1;
   if (*flag) return end(r, code, &found, status);
   status_empty(status, MPI_SUCCESS);
@@ -748,6 +832,10 @@ int nmpi_cancel(double request) {
   TRY(find_request(request, "request", &r));
   /* Open MPI 4.1 crashes where a cancelled request is cancelled again. */
   if (r == NULL || r->state != ACTIVE || r->traits & CANCELLING) return NMPI_SUCCESS;
+  if (r->traits & REDUCTION) {
+    return fail("request", "expected a send or receive, got %s: MPI cancels no collectives",
+                r->routine);
+  }
   r->traits |= CANCELLING;
   return MPI_Cancel(&r->handle);
 }
@@ -774,7 +862,7 @@ typedef struct batch {
 } batch;
 
 /* False where that is not to be had: what is wrong, stands there twice or has completed wants more care, and so do
- * persistent requests of nobody, which MPICH 4.0 does not count among the active ones. */
+ * reductions in pieces, and persistent requests of nobody, which MPICH 4.0 does not count among the active ones. */
 SHORT_PATH bool gather(batch *b, const nmpi_array *requests) {
   if (mine == NULL || requests == NULL || requests->type != NMPI_INT64) return false;
   if (requests->count <= 0 || requests->count > SHORT_CALL) return false;
@@ -794,6 +882,7 @@ SHORT_PATH bool gather(batch *b, const nmpi_array *requests) {
     r->met = call;
     if (r->state == INACTIVE) continue;
     if (r->state != ACTIVE || (r->traits & NOBODY && r->traits & PERSISTENT)) return false;
+    if (RARELY(r->traits & PIECES)) return false;
     b->handles[i] = r->handle;
     b->active++;
   }
@@ -1025,6 +1114,14 @@ static int list_nobody(const list *l) {
   return MPI_UNDEFINED;
 }
 
+/* The same of the k-th in the list; then MPI is to look for another one. */
+static bool list_proceeds(list *l, int *k, int code) {
+  if (*k == MPI_UNDEFINED || !proceeds(at(l, *k), code)) return false;
+  l->handles[*k] = at(l, *k)->handle;
+  *k = MPI_UNDEFINED;
+  return true;
+}
+
 /* What MPI_Waitany or MPI_Testany has completed. */
 static int call_finish_any(call *c, int k, int code, const MPI_Status *found, int *index,
                            nmpi_status *status) {
@@ -1052,9 +1149,11 @@ LONG_PATH int waitany_kept(nmpi_array *requests, int *index, nmpi_status *status
   MPI_Status found = {0};
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
-  int k = list_nobody(c.list);
-  int code = k != MPI_UNDEFINED ? MPI_Wait(&c.list->handles[k], &found)
-                                : MPI_Waitany(c.list->active, c.list->handles, &k, &found);
+  int k = list_nobody(c.list), code;
+  do {
+    code = k != MPI_UNDEFINED ? MPI_Wait(&c.list->handles[k], &found)
+                              : MPI_Waitany(c.list->active, c.list->handles, &k, &found);
+  } while (list_proceeds(c.list, &k, code));
   return call_finish_any(&c, k, code, &found, index, status);
 }
 
@@ -1076,9 +1175,11 @@ LONG_PATH int testany_kept(nmpi_array *requests, int *flag, int *index, nmpi_sta
   if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
-  int k = list_nobody(c.list);
-  int code = k != MPI_UNDEFINED ? MPI_Wait(&c.list->handles[k], &found)
-                                : MPI_Testany(c.list->active, c.list->handles, &k, flag, &found);
+  int k = list_nobody(c.list), code;
+  do {
+    code = k != MPI_UNDEFINED ? MPI_Wait(&c.list->handles[k], &found)
+                              : MPI_Testany(c.list->active, c.list->handles, &k, flag, &found);
+  } while (*flag && list_proceeds(c.list, &k, code));
   if (code != MPI_SUCCESS) *flag = 1;
   return call_finish_any(&c, k, code, &found, index, status);
 }
@@ -1098,6 +1199,20 @@ int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *statu
   return batch_end_any(&b, i, code, &found, index, status);
 }
 
+/* Leaves out of what MPI_Waitsome or MPI_Testsome has completed the reductions of which other pieces are pending. True
+ * if that is all. */
+static bool list_proceed_some(list *l, int *count, int *done) {
+  int kept = 0, found = *count;
+  for (int j = 0; j < found; j++) {
+    int k = done[j];
+    if (list_proceeds(l, &k, MPI_SUCCESS)) continue;
+    l->statuses[kept] = l->statuses[j];
+    done[kept++] = k;
+  }
+  *count = kept;
+  return kept == 0 && found > 0;
+}
+
 /* MPI_Waitsome and MPI_Testsome. */
 typedef int completer(int, MPI_Request *, int *, int *, MPI_Status *);
 
@@ -1113,7 +1228,9 @@ LONG_PATH int some_kept(completer *mpi_some, nmpi_array *requests, int *count, i
     done[0] = nobody;
     *count = 1;
   } else {
-    code = mpi_some(l->active, l->handles, count, done, l->statuses);
+    do {
+      code = mpi_some(l->active, l->handles, count, done, l->statuses);
+    } while (code == MPI_SUCCESS && list_proceed_some(l, count, done));
   }
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return code;
   /* What ends leaves the list, which changes the order of the others. */
@@ -1301,41 +1418,47 @@ void nmpi_request_note(double request, const char *line) {
 static void describe_peer(char *text, size_t size, const operation *r) {
   const char *preposition = r->traits & RECEIVE || r->state == MESSAGE ? "from" : "to";
   if (r->peer == MPI_ANY_SOURCE) {
-    snprintf(text, size, "%s any rank", preposition);
+    snprintf(text, size, " %s any rank", preposition);
   } else if (r->peer == MPI_PROC_NULL) {
-    snprintf(text, size, "%s nobody", preposition);
+    snprintf(text, size, " %s nobody", preposition);
   } else {
-    snprintf(text, size, "%s rank %d", preposition, r->peer);
+    snprintf(text, size, " %s rank %d", preposition, r->peer);
   }
 }
 
 static void report(const operation *r) {
-  char peer[32], tag[32] = "any tag";
-  describe_peer(peer, sizeof peer, r);
-  if (r->tag != MPI_ANY_TAG) snprintf(tag, sizeof tag, "tag %d", r->tag);
-  fprintf(stderr, "nmpi: rank %d of %d: %s %s, %s, was never completed%s%s\n", nmpi_comm_rank(NULL),
+  char peer[32] = "", tag[32] = "";
+  if (!(r->traits & REDUCTION)) {
+    describe_peer(peer, sizeof peer, r);
+    snprintf(tag, sizeof tag, r->tag == MPI_ANY_TAG ? ", any tag," : ", tag %d,", r->tag);
+  }
+  fprintf(stderr, "nmpi: rank %d of %d: %s%s%s was never completed%s%s\n", nmpi_comm_rank(NULL),
           nmpi_comm_size(NULL), r->routine, peer, tag, r->line != NULL ? ": " : "",
           r->line != NULL ? r->line : "");
 }
 
-/* Ends a receive by cancelling it, and a send by giving it until the deadline, in seconds of MPI_Wtime. False where
- * it is still pending. */
+/* Ends a receive by cancelling it, and what else there is by giving it until the deadline, in seconds of MPI_Wtime.
+ * False where it is still pending. */
 static bool settle(operation *r, double deadline) {
   int done = 0;
   if ((r->traits & (RECEIVE | CANCELLING)) == RECEIVE) MPI_Cancel(&r->handle);
-  while (MPI_Test(&r->handle, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done) {
+  while (MPI_Test(&r->handle, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS) {
+    if (done && !proceeds(r, MPI_SUCCESS)) return true;
+    if (done) continue;
     if (MPI_Wtime() >= deadline) return false;
     poll(NULL, 0, 1);
   }
   return true;
 }
 
-/* In seconds, for all sends that are pending at the end. */
+/* In seconds, for all sends and reductions that are pending at the end. */
 static const double GRACE = 2;
 
-static void give_up(void) {
-  fprintf(stderr, "nmpi: rank %d of %d: nobody receives what was sent, so the job ends\n",
-          nmpi_comm_rank(NULL), nmpi_comm_size(NULL));
+static void give_up(const operation *r) {
+  const char *reason = r->traits & REDUCTION ? "other ranks do not take part in what was begun"
+                                             : "nobody receives what was sent";
+  fprintf(stderr, "nmpi: rank %d of %d: %s, so the job ends\n", nmpi_comm_rank(NULL),
+          nmpi_comm_size(NULL), reason);
   nmpi_abort(1);
 }
 
@@ -1348,7 +1471,7 @@ void nmpi_request_abandon(void *unused) {
     if (r->state != ACTIVE || !(r->traits & FOREIGN)) continue;
     if (!settle(r, deadline)) {
       report(r);
-      give_up();
+      give_up(r);
     }
     deactivate(r);
     r->state = ABANDONED;
@@ -1360,7 +1483,7 @@ enum { REPORTED = 10 };
 void request_finalize(void) {
   double deadline = MPI_Wtime() + GRACE;
   int pending = 0;
-  bool lost = false;
+  const operation *lost = NULL;
   for (int i = 0; i < pool_count; i++) {
     pools[i]->list.active = pools[i]->list.length = pools[i]->list.nobodies = 0;
     for (int slot = 0; slot < pools[i]->count; slot++) {
@@ -1373,7 +1496,7 @@ void request_finalize(void) {
       }
       if (pending++ < REPORTED) report(r);
       bool receives = r->traits & RECEIVE;
-      lost |= r->state == ACTIVE && !settle(r, receives ? 0 : deadline) && !receives;
+      if (r->state == ACTIVE && !settle(r, receives ? 0 : deadline) && !receives) lost = r;
       r->state = ABANDONED;
     }
   }
@@ -1382,5 +1505,5 @@ void request_finalize(void) {
             nmpi_comm_size(NULL), pending - REPORTED);
   }
   /* MPI_Finalize might wait for ever, or forget the message while its receiver waits. */
-  if (lost) give_up();
+  if (lost != NULL) give_up(lost);
 }

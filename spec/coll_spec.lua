@@ -8,6 +8,7 @@ local core = require("nmpi.lib").core
 local data = require "spec.support.data"
 local hot = require "spec.support.hot"
 local judge = require "spec.support.judge"
+local refuses = require "spec.support.refuses"
 
 local SUCCESS, SELF = mpi.SUCCESS, mpi.COMM_SELF
 local rank, size = mpi.rank(), mpi.size()
@@ -381,6 +382,146 @@ describe("numbers", function()
   end)
 end)
 
+-- ---- reductions that have begun ----
+
+describe("a reduction that has begun", function()
+  local triangle = size * (size + 1) / 2
+
+  it("has the defaults of one that waits", function()
+    local a, b, c = mpi.array { rank + 1, -rank - 1 }, mpi.zeros(2), mpi.array { 5, 5 }
+    local status, request = mpi.iallreduce(a, b)
+    local reduce_status, reduce_request = mpi.ireduce(a, rank == 0 and c or nil)
+    local self_status, self_request = mpi.ireduce(mpi.IN_PLACE, a:copy(), mpi.PROD, 0, SELF)
+    local waited = mpi.waitall { request, reduce_request, self_request }
+    assert.same({ SUCCESS, SUCCESS, SUCCESS, SUCCESS }, { status, reduce_status, self_status, waited })
+    assert.same({ triangle, -triangle }, b:totable())
+    assert.same(rank == 0 and { triangle, -triangle } or { 5, 5 }, c:totable())
+  end)
+
+  it("keeps the memory of both sides", function()
+    local function begin(i)
+      local sent, got = mpi.zeros(2000):fill(rank + i), mpi.zeros(4000)
+      local seen = got:slice { 1, 2 }
+      return seen, select(2, mpi.iallreduce(sent, got:slice { nil, 2000 }))
+    end
+    local function begin_raw(i)
+      local got = mpi.zeros(100)
+      return got, select(2, mpi.iallreduce(ffi.new("double[?]", 100, rank + i), got))
+    end
+    local seen, requests = {}, {}
+    for i = 1, 20 do
+      seen[i], requests[i] = (i % 2 == 0 and begin or begin_raw)(i)
+      collectgarbage()
+      mpi.zeros(2000):fill(-1)
+    end
+    local status = mpi.waitall(requests)
+    assert.equal(SUCCESS, status)
+    for i = 1, 20 do assert.equal(triangle + size * (i - 1), seen[i][i % 2 == 0 and 0 or 99]) end
+  end)
+
+  it("goes with other requests", function()
+    local next_rank, previous = (rank + 1) % size, (rank - 1) % size
+    for _, most in ipairs { 2 ^ 31 - 1, 5 } do
+      for _, complete in ipairs { "waitall", "waitany", "waitsome", "testall", "testany", "testsome" } do
+        core.nmpi_set_max_count(most)
+        local x, y = mpi.zeros(12):fill(rank), mpi.zeros(24):slice { nil, nil, 2 }
+        local token, sums, list = mpi.zeros(1), mpi.zeros { 3, 12 }, {}
+        list[1] = select(2, mpi.iallreduce(x, y))
+        list[2] = select(2, mpi.irecv(token, previous, 5))
+        list[3] = select(2, mpi.ireduce(x, sums:row(1), mpi.MAX, 0))
+        list[4] = select(2, mpi.iallreduce(x, sums:row(2), mpi.MIN))
+        list[5] = select(2, mpi.isend(mpi.zeros(1):fill(rank), next_rank, 5))
+        core.nmpi_set_max_count(2 ^ 31 - 1)
+        local left, status = 5, SUCCESS
+        while left > 0 and status == SUCCESS do
+          status = mpi[complete](list)
+          left = 0
+          for i = 1, 5 do left = left + (list[i] == mpi.REQUEST_NULL and 0 or 1) end
+        end
+        assert.equal(SUCCESS, status)
+        assert.same({ triangle - size, triangle - size, previous }, { y[0], y[11], token[0] })
+        assert.same({ rank == 0 and size - 1 or 0, 0 }, { sums:get(1, 11), sums:get(2, 11) })
+      end
+    end
+  end)
+
+  it("is not waited for while another operation can be completed", function()
+    -- Every rank but the root has done its part; the root begins when it has heard of that.
+    core.nmpi_set_max_count(3)
+    local x, sum, word = mpi.zeros(10):fill(1), mpi.zeros(10), mpi.zeros(1)
+    local comm = mpi.COMM_WORLD:dup()
+    local list = { mpi.REQUEST_NULL, mpi.REQUEST_NULL }
+    if rank > 0 then
+      list[1] = select(2, mpi.ireduce(x, nil, nil, 0, comm))
+      list[2] = select(2, mpi.irecv(word, 0, 1))
+      for other = 1, 2 do
+        if list[other] ~= mpi.REQUEST_NULL then mpi.test(list[other]) end
+      end
+      mpi.testany { list[1] }
+      mpi.testsome { list[1] }
+      mpi.send(word, 0, 2)
+      while list[2] ~= mpi.REQUEST_NULL do mpi.waitsome(list) end
+    else
+      for r = 1, size - 1 do mpi.send(word, r, 1) end
+      for r = 1, size - 1 do mpi.recv(word, r, 2) end
+      list[1] = select(2, mpi.ireduce(x, sum, nil, 0, comm))
+    end
+    local status = mpi.waitall(list)
+    core.nmpi_set_max_count(2 ^ 31 - 1)
+    comm:free()
+    assert.equal(SUCCESS, status)
+    assert.equal(rank == 0 and size or 0, sum[9])
+  end)
+
+  it("tells nothing by info, and cannot be cancelled", function()
+    local info, got = mpi.status(), mpi.zeros(3)
+    local _, request = mpi.iallreduce(mpi.zeros(3):fill(2), got)
+    refuses(function() mpi.cancel(request) end, "nmpi.cancel", "'request': expected a send or receive, got iallreduce")
+    local status = mpi.wait(request, info)
+    assert.same({ SUCCESS, SUCCESS }, { status, mpi.cancel(request) })
+    assert.same({ mpi.ANY_SOURCE, mpi.ANY_TAG, 0, false }, { info.source, info.tag, info:count(), info.cancelled })
+    assert.equal(2 * size, got[2])
+  end)
+
+  it("is refused what one that waits is", function()
+    local a, b = mpi.zeros(3), mpi.zeros(3)
+    for name, call in pairs {
+      ireduce = function(x, y, op, ...) return mpi.ireduce(x, y, op, nil, ...) end,
+      iallreduce = mpi.iallreduce,
+    } do
+      local where = "nmpi." .. name
+      refuses(function() call(a, a, nil, SELF) end, where, "'recvdata': expected memory of its own")
+      refuses(function() call(a, mpi.zeros(4), nil, SELF) end, where, "'recvdata': expected as many elements")
+      refuses(function() call(a, mpi.zeros(3, "float"), nil, SELF) end, where, "'recvdata': expected")
+      refuses(function() call(a, nil, nil, SELF) end, where, "'recvdata': expected an array, got nil")
+      refuses(function() call(nil, b, nil, SELF) end, where, "'senddata': expected an array, got nil")
+      refuses(function() call(1, b, nil, SELF) end, where, "'senddata': expected an array")
+      refuses(function() call(a, 1, nil, SELF) end, where, "'recvdata': expected an array")
+      refuses(function() call(a, b, mpi.BAND, SELF) end, where, "'op': MPI_BAND is not defined")
+      refuses(function() call(a, b, 7, SELF) end, where, "'op': expected an operator")
+      refuses(function() call(a, b, nil, 7) end, where, "'comm': expected a communicator")
+      refuses(function() call(a, mpi.IN_PLACE, nil, SELF) end, where, "'recvdata': IN_PLACE is not allowed here")
+      refuses(function() call(a, mpi.wrap(ffi.new "const double[3]"), nil, SELF) end, where, "writable")
+    end
+    refuses(function() mpi.ireduce(a, b, nil, size) end, "nmpi.ireduce", "'root'")
+  end)
+
+  it("takes no more memory each time", function()
+    local a, b, big, other = mpi.zeros(7), mpi.zeros(14):slice { nil, nil, 2 }, mpi.zeros(20000), mpi.zeros(20000)
+    local function run(n)
+      for _ = 1, n do
+        local _, r = mpi.iallreduce(a, b, nil, SELF)
+        local _, s = mpi.ireduce(big:reshape { 100, 200 }:transpose(), other, nil, 0, SELF)
+        mpi.waitall { r, s }
+      end
+      collectgarbage()
+      collectgarbage()
+      return mpi.info().memory
+    end
+    assert.equal(run(10), run(200))
+  end)
+end)
+
 -- ---- compiled code ----
 
 do
@@ -409,6 +550,30 @@ do
     { "allreduce of raw VLAs", function(n) for _ = 1, n do mpi.allreduce(vla, grid, MAX, SELF) end end },
     { "allreduce of a raw array in place", function(n)
       for _ = 1, n do mpi.allreduce(IN_PLACE, fixed, MAX, SELF) end
+    end },
+    { "ireduce and wait", function(n)
+      for _ = 1, n do
+        local _, r = mpi.ireduce(a, b, MAX, 0, SELF)
+        mpi.wait(r)
+      end
+    end },
+    { "iallreduce and wait, of views", function(n)
+      for _ = 1, n do
+        local _, r = mpi.iallreduce(view, other, nil, SELF)
+        mpi.wait(r)
+      end
+    end },
+    { "iallreduce and wait, in place", function(n)
+      for _ = 1, n do
+        local _, r = mpi.iallreduce(IN_PLACE, b, MAX, SELF)
+        mpi.wait(r)
+      end
+    end },
+    { "iallreduce and wait, of raw arrays", function(n)
+      for _ = 1, n do
+        local _, r = mpi.iallreduce(fixed, other_fixed, MAX, SELF)
+        mpi.wait(r)
+      end
     end },
     { "allreduce of a number", function(n)
       local total = 0

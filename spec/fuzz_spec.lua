@@ -242,6 +242,7 @@ local routines = {
   barrier = { self }, bcast = { data, root, self }, scatter = { data, data, count, root, self },
   gather = { data, data, count, root, self }, allgather = { data, data, count, self },
   reduce = { data, data, op, root, self }, allreduce = { data, data, op, self },
+  ireduce = { data, data, op, root, self }, iallreduce = { data, data, op, self },
   buffer_attach = { small(whole) }, buffer_detach = { any }, op = { operation, options },
 }
 routines.comm_create = { self, function() return SELF:group() end }

@@ -181,6 +181,69 @@ local function in_place(_, got, op, case)
   return mpi.allreduce(mpi.IN_PLACE, got, op), true
 end
 
+-- ---- the same without waiting ----
+
+-- The ways to complete a request; each returns the status.
+local complete = {
+  mpi.wait,
+  function(r)
+    local status, done
+    repeat status, done = mpi.test(r) until done
+    return status
+  end,
+  function(r) return mpi.waitall { mpi.REQUEST_NULL, r } end,
+  function(r)
+    local status, done
+    repeat status, done = mpi.testall { r } until done
+    return status
+  end,
+  function(r)
+    local status, index = mpi.waitany { mpi.REQUEST_NULL, r }
+    return index == 2 and status or "none"
+  end,
+  function(r)
+    local status, done, index
+    repeat status, done, index = mpi.testany { r } until done
+    return index == 1 and status or "none"
+  end,
+  function(r)
+    local status, indices = mpi.waitsome { r, r }
+    return indices[1] and status or "none"
+  end,
+  function(r)
+    local status, indices
+    repeat status, indices = mpi.testsome { r } until indices[1]
+    return status
+  end,
+}
+
+-- Completes what a nonblocking reduction has returned, each time in another way.
+local ways = 0
+local function completed(status, r)
+  if status ~= mpi.SUCCESS then return status end
+  ways = ways + 1
+  return data.at(complete, ways)(r)
+end
+
+local function iallreduce(sent, got, op)
+  return completed(mpi.iallreduce(sent, got, op)), true
+end
+
+local function ireduce_to(root)
+  return function(sent, got, op)
+    return completed(mpi.ireduce(sent, rank == root and got or nil, op, root)), rank == root
+  end
+end
+
+local function without_waiting_in_place(root)
+  return function(sent, got, op, case)
+    if rank == root or not root then data.fill(got, 0, nil, contributed(case.op, case.dtype, rank)) end
+    if not root then return completed(mpi.iallreduce(mpi.IN_PLACE, got, op)), true end
+    if rank == root then return completed(mpi.ireduce(mpi.IN_PLACE, got, op, root)), true end
+    return completed(mpi.ireduce(sent, nil, op, root)), false
+  end
+end
+
 describe("the operators", function()
   it("are there by name and in mpi.Operator", function()
     local names = {}
@@ -220,6 +283,46 @@ describe("the operators", function()
     for i, case in ipairs(cases) do
       reduce(problems, "in place", case, "C", data.at(data.layouts, i), 24, in_place)
     end
+    judge(problems)
+  end)
+
+  it("combine all ranks without waiting, on every dtype", function()
+    local problems = {}
+    for i, case in ipairs(cases) do
+      local root, from, to = i % size, data.at(data.layouts, i), data.at(data.layouts, i * 3)
+      reduce(problems, "iallreduce", case, to, from, 24, iallreduce)
+      reduce(problems, "ireduce to " .. root, case, from, to, 24, ireduce_to(root))
+      reduce(problems, "iallreduce in place", case, "C", to, 24, without_waiting_in_place())
+      reduce(problems, "ireduce in place to " .. root, case, from, to, 24, without_waiting_in_place(root))
+    end
+    judge(problems)
+  end)
+
+  it("combine large arrays without waiting", function()
+    local problems = {}
+    for i, case in ipairs {
+      { op = "SUM", dtype = "double" }, { op = "MIN", dtype = "uint16" }, { op = "MAXLOC", dtype = "long_int" },
+    } do
+      local from, to = data.at(data.layouts, i), data.at(data.layouts, i * 5)
+      for _, n in ipairs { 0, 1, 1000, 50000 } do
+        reduce(problems, "iallreduce", case, from, to, n, iallreduce)
+        reduce(problems, "ireduce", case, from, to, n, ireduce_to(size - 1))
+        reduce(problems, "ireduce in place", case, from, to, n, without_waiting_in_place(size - 1))
+      end
+    end
+    judge(problems)
+  end)
+
+  it("combine in pieces what is too much for one call of MPI", function()
+    local set_max_count = ffi.load(package.searchpath("nmpi.core_" .. mpi.info().abi, package.cpath)).nmpi_set_max_count
+    local problems = {}
+    assert.equal(0, set_max_count(7))
+    for i = 1, 2 * #complete do
+      local case = data.at(cases, i)
+      reduce(problems, "iallreduce in pieces", case, "C", "backwards", 24, iallreduce)
+      reduce(problems, "ireduce in pieces", case, "stepped", "C", 24, ireduce_to(i % size))
+    end
+    assert.equal(0, set_max_count(2 ^ 31 - 1))
     judge(problems)
   end)
 

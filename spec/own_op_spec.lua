@@ -60,6 +60,11 @@ end
 
 -- ---- reductions of what data.lua makes ----
 
+local function completed(status, request)
+  if status ~= SUCCESS then return status end
+  return mpi.wait(request)
+end
+
 -- Reduces n elements from one layout into another by each routine; rank `winner` has the result's elements.
 local function reduce_all(problems, op, dtype, from, to, n, winner)
   local root = n % size
@@ -69,6 +74,10 @@ local function reduce_all(problems, op, dtype, from, to, n, winner)
     { "in place", true, function(_, got)
       data.fill(got, data.seed(rank))
       return mpi.allreduce(mpi.IN_PLACE, got, op)
+    end },
+    { "iallreduce", true, function(sent, got) return completed(mpi.iallreduce(sent, got, op)) end },
+    { "ireduce", rank == root, function(sent, got)
+      return completed(mpi.ireduce(sent, rank == root and got or nil, op, root))
     end },
   }
   for _, call in ipairs(calls) do
@@ -165,25 +174,48 @@ describe("an operator in Lua", function()
     local op = mpi.op(compose, { dtype = "nmpi_spec_affine", cdef = AFFINE })
     for _, n in ipairs { 1, 2, 3, 100, 5000, 20000 } do
       local sent, got = mpi.zeros(n, "nmpi_spec_affine"), mpi.zeros(n, "nmpi_spec_affine")
-      local at_root = mpi.zeros(n, "nmpi_spec_affine")
+      local at_root, later = mpi.zeros(n, "nmpi_spec_affine"), mpi.zeros(n, "nmpi_spec_affine")
+      local later_at_root = mpi.zeros(n, "nmpi_spec_affine")
       local function map(r, i) return r % 3 + 2, (r + i) % 11 - 5 end
       for i = 0, n - 1 do sent[i] = { map(rank, i) } end
       local status = mpi.allreduce(sent, got, op)
       local root_status = mpi.reduce(sent, at_root, op, size - 1)
-      assert.same({ SUCCESS, SUCCESS }, { status, root_status })
+      local _, request = mpi.iallreduce(sent, later, op)
+      local _, root_request = mpi.ireduce(sent, later_at_root, op, size - 1)
+      local later_status = mpi.waitall { request, root_request }
+      assert.same({ SUCCESS, SUCCESS, SUCCESS }, { status, root_status, later_status })
       local wrong = 0
+      local function look(x, slope, offset)
+        if x.slope ~= slope or x.offset ~= offset then wrong = wrong + 1 end
+      end
       for i = 0, n - 1 do
         local slope, offset = 1, 0
         for r = 0, size - 1 do
           local s, o = map(r, i)
           slope, offset = slope * s, offset * s + o
         end
-        if got[i].slope ~= slope or got[i].offset ~= offset then wrong = wrong + 1 end
-        if rank == size - 1 and (at_root[i].slope ~= slope or at_root[i].offset ~= offset) then wrong = wrong + 1 end
+        look(got[i], slope, offset)
+        look(later[i], slope, offset)
+        if rank == size - 1 then
+          look(at_root[i], slope, offset)
+          look(later_at_root[i], slope, offset)
+        end
       end
       assert.equal(0, wrong)
     end
     op:free()
+  end)
+
+  it("may be freed while a reduction is pending", function()
+    local sent, got = mpi.zeros(9):fill(rank), mpi.zeros(18):slice { nil, nil, 2 }
+    for _ = 1, 100 do
+      local op = mpi.op(sum)
+      local status, request = mpi.iallreduce(sent, got:fill(-1), op)
+      op:free()
+      assert.is_false((pcall(mpi.iallreduce, sent, got, op)))
+      assert.same({ SUCCESS, SUCCESS }, { status, mpi.wait(request) })
+      assert.equal(size * (size - 1) / 2, got[8])
+    end
   end)
 
   it("works from a trace that was compiled with another operator", function()

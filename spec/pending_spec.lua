@@ -142,6 +142,29 @@ describe("an operation that was never completed", function()
   end)
 end)
 
+describe("a reduction that was never completed", function()
+  reports("is reported, and brought to its end", [[
+      mpi.iallreduce(small, mpi.zeros(3))
+      mpi.ireduce(small, small:copy(), mpi.MAX)
+    else
+      mpi.iallreduce(small, mpi.zeros(3))
+      mpi.wait(select(2, mpi.ireduce(small, nil, mpi.MAX)))
+    ]], {
+    "nmpi: rank 0 of 2: iallreduce was never completed", "nmpi: rank 0 of 2: ireduce was never completed",
+    "nmpi: rank 1 of 2: iallreduce was never completed",
+  })
+
+  it("ends the job where the other rank does not take part", function()
+    for _, memory in ipairs { "big", "raw" } do
+      local code, err = run("mpi.iallreduce(mpi.IN_PLACE, " .. memory .. ")")
+      assert(err:find("nmpi: rank 0 of 2: iallreduce was never completed", 1, true), err)
+      assert(err:find("nmpi: rank 0 of 2: other ranks do not take part in what was begun, so the job ends", 1, true),
+        err)
+      assert.are.equal(1, code, err)
+    end
+  end)
+end)
+
 describe("a message that nobody receives", function()
   for name, send in pairs {
     ["by isend"] = "mpi.isend(big, 1, 5)", ["by issend"] = "mpi.issend(small, 1, 5)",

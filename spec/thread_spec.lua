@@ -626,6 +626,9 @@ describe("MPI from threads", function()
           if me == round % all then a:fill(id + round) end
           m.bcast(a, round % all, comm)
           if a[3] ~= id + round then bad = bad + 1 end
+          local x, total = m.zeros(3):fill(me + id * round), m.zeros(6):slice { nil, nil, 2 }
+          local _, request = m.iallreduce(x, total, m.SUM, comm)
+          if m.wait(request) ~= m.SUCCESS or total[2] ~= sum then bad = bad + 1 end
         end
         m.barrier(comm)
         return bad

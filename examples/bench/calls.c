@@ -539,3 +539,17 @@ void bench_allreduce_of_a_number(int n) {
     sum += total;
   }
 }
+
+void bench_ireduce_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Ireduce(&x, &y, ONE, MPI_SUM, 0, SELF, &requests[0]);
+    MPI_Wait(&requests[0], &statuses[0]);
+  }
+}
+
+void bench_iallreduce_wait(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Iallreduce(&x, &y, ONE, MPI_SUM, SELF, &requests[0]);
+    MPI_Wait(&requests[0], &statuses[0]);
+  }
+}

@@ -427,6 +427,18 @@ local cases = {
     end
     return sum
   end },
+  { "ireduce, wait", function(n, mpi, SELF, x, y)
+    for _ = 1, n do
+      local _, r = mpi.ireduce(x, y, mpi.SUM, 0, SELF)
+      mpi.wait(r)
+    end
+  end },
+  { "iallreduce, wait", function(n, mpi, SELF, x, y)
+    for _ = 1, n do
+      local _, r = mpi.iallreduce(x, y, mpi.SUM, SELF)
+      mpi.wait(r)
+    end
+  end },
 }
 
 local self, send, recv = nmpi.COMM_SELF, nmpi.zeros(1), nmpi.zeros(1)

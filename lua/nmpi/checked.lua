@@ -24,8 +24,8 @@ local routines = {
     "bcast", "scatter", "gather", "allgather", "reduce",
   },
   {
-    "iprobe", "mprobe", "isend", "issend", "ibsend", "irsend", "irecv", "imrecv", "send_init", "recv_init", "test",
-    "testall", "waitany", "waitsome", "testsome", "allreduce",
+    "iprobe", "mprobe", "isend", "issend", "ibsend", "irsend", "irecv", "imrecv", "ireduce", "iallreduce", "send_init",
+    "recv_init", "test", "testall", "waitany", "waitsome", "testsome", "allreduce",
   },
   { "improbe", "testany" },
 }

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- Nonblocking and persistent point-to-point communication.
+--- Nonblocking and persistent point-to-point communication, and nonblocking reductions.
 --
 -- A request is a number. It can be copied and kept; once its operation has completed it counts as
 -- `mpi.REQUEST_NULL`, which completes at once. The array of a pending operation may be dropped, since its storage is
@@ -17,9 +17,9 @@ local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 local C = lib.core
 
-local pairs, rawget, tonumber, tostring, type = pairs, rawget, tonumber, tostring, type
+local pairs, rawequal, rawget, tonumber, tostring, type = pairs, rawequal, rawget, tonumber, tostring, type
 local int, optional_int, number_of = check.int, check.optional_int, check.request
-local communicator, status, status_info = check.comm, check.status, check.info
+local communicator, operator, status, status_info = check.comm, check.op, check.status, check.info
 local send_buffer, recv_buffer, memory_of = buffer.send, buffer.recv, buffer.memory_of
 local debugging = check.debugging
 local SUCCESS, UNDEFINED = C.NMPI_SUCCESS, C.NMPI_UNDEFINED
@@ -37,9 +37,10 @@ local number, flag, index, count = ffi.new "double[1]", ffi.new "int[1]", ffi.ne
 -- ---- foreign memory under a pending operation ----
 
 -- What keeps it alive, by the slot of the request: what the script has passed, and the memory of that, which a resolver
--- may have made for this call. An entry goes when its slot is used again, and all go when no such operation is pending:
--- to go through the completed ones would be a loop in the script's hot loop.
+-- may have made for this call; of reductions, what is sent apart. An entry goes when its slot is used again, and all go
+-- when no such operation is pending: to go through the completed ones would be a loop in the script's hot loop.
 local values, memories, anchored = {}, {}, 0
+local sent_values, sent_memories = {}, {}
 
 -- When the Lua state closes, its memory goes, and no operation may be left on it.
 lib.guard = ffi.gc(ffi.new "char[1]", C.nmpi_request_abandon)
@@ -50,13 +51,22 @@ local function anchor(r, data, array)
   anchored = anchored + 1
 end
 
+local function anchor_sent(r, data, array)
+  local slot = C.nmpi_request_slot(r)
+  sent_values[slot], sent_memories[slot] = data, memory_of(data, array)
+  anchored = anchored + 1
+end
+
 local function release()
   if C.nmpi_request_foreign() > 0 then return end
   if anchored < 64 then
     clear(values)
     clear(memories)
+    clear(sent_values)
+    clear(sent_memories)
   else
-    values, memories = {}, {} -- to clear a large table takes long, each time
+    -- To clear a large table takes long, each time.
+    values, memories, sent_values, sent_memories = {}, {}, {}, {}
   end
   anchored = 0
 end
@@ -150,6 +160,56 @@ end
 function request.imrecv(data, message)
   local array = recv_buffer(data, "imrecv", "data")
   local code, r = posted(C.nmpi_imrecv(array, number_of(message, "imrecv", "message"), number), "imrecv", data, array)
+  return code, r
+end
+
+-- ---- reductions ----
+
+local IN_PLACE = buffer.IN_PLACE
+
+-- As `posted`, for what has two sides.
+local function posted_both(code, where, senddata, sent, recvdata, received)
+  if code ~= SUCCESS then return status(code, where), REQUEST_NULL end
+  local r = number[0]
+  if received ~= nil and received.owner == nil then anchor(r, recvdata, received) end
+  if sent.owner == nil and not rawequal(senddata, IN_PLACE) then anchor_sent(r, senddata, sent) end
+  if debugging then C.nmpi_request_note(r, check.place()) end
+  return SUCCESS, r
+end
+
+--- Begins to combine the data of all ranks on the root (MPI_Ireduce). Both arrays must be left alone until the request
+-- has completed; then the result is there. All ranks begin the collectives of a communicator in the same order. A
+-- reduction cannot be cancelled.
+-- @tparam array senddata on the root `mpi.IN_PLACE` takes it from `recvdata`
+-- @tparam array recvdata of the dtype and size of `senddata`, without overlap; off the root it may be nil
+-- @tparam[opt=SUM] op op
+-- @int[opt=0] root
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request
+function request.ireduce(senddata, recvdata, op, root, comm)
+  local sent, received = send_buffer(senddata, "ireduce", "senddata"), recv_buffer(recvdata, "ireduce", "recvdata")
+  local code, r = posted_both(C.nmpi_ireduce(sent, received, operator(op, "ireduce"),
+    optional_int(root, 0, "ireduce", "root"), communicator(comm, "ireduce"), number), "ireduce", senddata, sent,
+    recvdata, received)
+  return code, r
+end
+
+--- Begins to combine the data of all ranks on every rank (MPI_Iallreduce).
+-- @tparam array senddata or `mpi.IN_PLACE`, which takes it from `recvdata`
+-- @tparam array recvdata of the dtype and size of `senddata`, without overlap
+-- @tparam[opt=SUM] op op
+-- @tparam[opt=COMM_WORLD] comm comm
+-- @treturn int status
+-- @treturn number the request
+-- @usage local status, request = mpi.iallreduce(part, total)
+-- compute(inner)
+-- mpi.wait(request)
+function request.iallreduce(senddata, recvdata, op, comm)
+  local sent = send_buffer(senddata, "iallreduce", "senddata")
+  local received = recv_buffer(recvdata, "iallreduce", "recvdata")
+  local code, r = posted_both(C.nmpi_iallreduce(sent, received, operator(op, "iallreduce"),
+    communicator(comm, "iallreduce"), number), "iallreduce", senddata, sent, recvdata, received)
   return code, r
 end
 
