@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local check = require "nmpi.check"
 local dtype = require "nmpi.dtype"
 local C = require("nmpi.lib").core
+require "nmpi.env" -- initialises MPI, before which there are no operators
 
 local mismatch, success = check.mismatch, check.success
 
@@ -90,7 +91,7 @@ local function elementwise(expression)
         inoutvec[i] = %s
       end
     end]]):format(table.concat(lines, " "), expression)
-  local chunk = loadstring(code, "=" .. expression)
+  local chunk = loadstring("return " .. expression) and loadstring(code, "=" .. expression)
   if not chunk then mismatch("op", "fn", "an expression of x and y", expression) end
   return chunk()
 end
