@@ -201,9 +201,12 @@ SHORT_PATH operation *next_free(void) {
   return &mine->slots[mine->free];
 }
 
-SHORT_PATH void take(operation *r) {
+/* Returns its number. */
+SHORT_PATH double take(operation *r) {
+  double number = r->number + MAX_SLOTS;
   mine->free = r->next;
-  r->number += MAX_SLOTS;
+  r->number = number;
+  return number;
 }
 
 /* One whose generations are used up is not used again. */
@@ -222,8 +225,10 @@ SHORT_PATH void let_go(operation *r) {
 /* Ends what a slot was taken for. */
 static void retire(operation *r) {
   let_go(r);
-  free(r->line);
-  r->line = NULL;
+  if (RARELY(r->line != NULL)) {
+    free(r->line);
+    r->line = NULL;
+  }
   scratch_trim(&r->packed, PACK_KEPT);
   give_back(r);
 }
@@ -447,23 +452,30 @@ SHORT_PATH void activate(operation *r) {
   if (r->traits & LOCAL) join(r);
 }
 
-/* Keeps an array's storage; Lua must keep that which has no count. */
-SHORT_PATH unsigned hold(nmpi_owner **owner, const nmpi_array *data) {
-  *owner = data->owner;
-  if (*owner == NULL) return FOREIGN;
-  owner_retain(*owner);
-  return 0;
-}
-
-/* What it has in common with persistent ones that have not been started. */
+/* What a report of it needs, and how it ends. */
 SHORT_PATH void describe(operation *r, unsigned traits, const nmpi_array *data, const char *routine,
                          int peer, int tag) {
-  traits |= hold(&r->owner, data);
-  mine->foreign += (traits & FOREIGN) != 0;
-  r->traits = traits;
+  r->owner = data->owner;
+  r->traits = data->owner != NULL ? traits : traits | FOREIGN;
   r->routine = routine;
   r->peer = peer;
   r->tag = tag;
+}
+
+/* It has been posted, and described. Returns its number. */
+SHORT_PATH double begin(operation *r) {
+  double number = take(r);
+  if (r->owner != NULL) {
+    owner_retain(r->owner);
+  } else {
+    mine->foreign++;
+  }
+  if (r->traits & PERSISTENT) {
+    r->state = INACTIVE;
+  } else {
+    activate(r);
+  }
+  return number;
 }
 
 /* What the others need not know of one that is not local. */
@@ -483,7 +495,6 @@ static int posted(operation *r, message *m, int code, unsigned traits, const nmp
     scratch_trim(&r->packed, PACK_KEPT);
     return code;
   }
-  take(r);
   if (m->packed) {
     r->view = *data;
     traits |= PACKED;
@@ -492,12 +503,7 @@ static int posted(operation *r, message *m, int code, unsigned traits, const nmp
   r->wire = m->wire;
   describe_local(r, m->data, m->packed ? 0 : m->bytes, comm);
   describe(r, traits, data, routine, peer, tag);
-  if (traits & PERSISTENT) {
-    r->state = INACTIVE;
-  } else {
-    activate(r);
-  }
-  *number = r->number;
+  *number = begin(r);
   return NMPI_SUCCESS;
 }
 
@@ -534,18 +540,22 @@ SHORT_PATH int isend_by(isender *mpi_isend, enum sending sending, const char *ro
   TRY(check_send(&comm, dest, tag));
   operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
-  if (sending != AT_ONCE || !array_is_short(data, 0) || !request_send_is_free(data, comm, dest)) {
+  bool persistent = sending == PERSISTENTLY;
+  if (!array_is_short(data, 0) || (!persistent && !request_send_is_free(data, comm, dest))) {
     return isend_view(mpi_isend, sending, routine, data, dest, tag, comm, number);
   }
-  int code = mpi_isend(data->p.any, data->count, dtypes[data->type].unit, dest, tag, comm->handle,
-                       &r->handle);
-  if (code != MPI_SUCCESS) return code;
-  take(r);
+  if (sending == BUFFERED) TRY(check_buffer(data->length * array_wire(data), dest));
+  TRY(mpi_isend(data->p.any, data->count, dtypes[data->type].unit, dest, tag, comm->handle,
+                &r->handle));
   unsigned traits = traits_of(false, dest, comm);
-  if (traits & LOCAL) describe_local(r, data->p.any, array_bytes(data), comm);
+  if (persistent) {
+    traits |= PERSISTENT | (dest == MPI_PROC_NULL ? NOBODY : 0);
+    r->elements = data->length;
+    r->wire = array_wire(data);
+  }
+  if (persistent || traits & LOCAL) describe_local(r, data->p.any, array_bytes(data), comm);
   describe(r, traits, data, routine, dest, tag);
-  activate(r);
-  *number = r->number;
+  *number = begin(r);
   return NMPI_SUCCESS;
 }
 
@@ -599,20 +609,17 @@ SHORT_PATH int irecv_by(ireceiver *mpi_irecv, bool persistent, const char *routi
   TRY(check_recv(&comm, source, tag));
   operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
-  if (persistent || !array_is_short(data, NMPI_READONLY) ||
+  if (!array_is_short(data, NMPI_READONLY) ||
       !request_recv_is_free(data, comm->size == 1, &count, &type)) {
     return irecv_view(mpi_irecv, persistent, routine, data, source, tag, comm, number);
   }
-  int code = mpi_irecv(data->p.any, count, type, source, tag, comm->handle, &r->handle);
-  if (code != MPI_SUCCESS) return code;
-  take(r);
-  unsigned traits = traits_of(true, source, comm);
+  TRY(mpi_irecv(data->p.any, count, type, source, tag, comm->handle, &r->handle));
+  unsigned traits = traits_of(true, source, comm) | (persistent ? PERSISTENT : 0);
   r->elements = data->length;
   r->wire = array_wire(data);
-  if (traits & LOCAL) describe_local(r, data->p.any, array_bytes(data), comm);
+  if (persistent || traits & LOCAL) describe_local(r, data->p.any, array_bytes(data), comm);
   describe(r, traits, data, routine, source, tag);
-  activate(r);
-  *number = r->number;
+  *number = begin(r);
   return NMPI_SUCCESS;
 }
 
@@ -647,6 +654,14 @@ int request_decline(int code) {
   scratch_trim(&r->packed, PACK_KEPT);
   trim(r);
   return code;
+}
+
+/* Keeps an array's storage; Lua must keep that which has no count. */
+static unsigned hold(nmpi_owner **owner, const nmpi_array *data) {
+  *owner = data->owner;
+  if (*owner == NULL) return FOREIGN;
+  owner_retain(*owner);
+  return 0;
 }
 
 double request_reduction(const reduction *x, int pieces, const nmpi_array *senddata,
@@ -719,10 +734,10 @@ int nmpi_start(double request) {
 }
 
 int nmpi_request_free(double request) {
-  operation *r;
-  TRY(find_request(request, "request", &r));
-  if (r == NULL) return NMPI_SUCCESS;
-  if (r->state != INACTIVE) {
+  operation *r = find_in(INACTIVE, request);
+  if (r == NULL) {
+    TRY(find_request(request, "request", &r));
+    if (r == NULL) return NMPI_SUCCESS;
     return fail("request", "expected a request that is not active: wait for it first");
   }
   int code = MPI_Request_free(&r->handle);
@@ -1299,7 +1314,7 @@ static int probed(int code, bool found, MPI_Message *handle, const MPI_Status *f
   if (code != MPI_SUCCESS || !found) return code;
   status_probed(status, code, from);
   operation *r = next_free();
-  take(r);
+  *matched = take(r);
   r->state = MESSAGE;
   r->traits = comm->size == 1 ? ALONE : 0;
   r->owner = NULL;
@@ -1308,7 +1323,6 @@ static int probed(int code, bool found, MPI_Message *handle, const MPI_Status *f
   r->routine = "mprobe";
   r->peer = from->MPI_SOURCE;
   r->tag = from->MPI_TAG;
-  *matched = r->number;
   return NMPI_SUCCESS;
 }
 
