@@ -337,9 +337,9 @@ describe("every environment variable", function()
   end
 
   it("that nmpi reads is in the guide, and the other way round", function()
-    local read_ones = variables(lua_text, 'getenv "(NMPI_[%u_]+)"')
+    local read_ones = variables(lua_text, 'getenv "(NMPI_[%u%d_]+)"')
     assert.is_true(#read_ones > 0)
-    assert.same(read_ones, variables(pages_text, "%f[%w_]NMPI_[%u_]+"))
+    assert.same(read_ones, variables(pages_text, "%f[%w_]NMPI_[%u%d_]+"))
   end)
 end)
 

@@ -468,14 +468,14 @@ end
 --- Sets an attribute, or replaces it. Files, groups and datasets have this method.
 -- @string name
 -- @param value a number, boolean, string, list of numbers or array, the same on every rank
--- @function group:set_attribute
+-- @function file:set_attribute
 group.set_attribute, dataset.set_attribute = set_attribute, set_attribute
 
 --- The value of an attribute. Files, groups and datasets have this method.
 -- @string name
 -- @return a number, boolean, cdata number (of 64 bits or complex), string, array, or list of strings; nil where there
 -- is no such attribute
--- @function group:attribute
+-- @function file:attribute
 group.attribute, dataset.attribute = get_attribute, get_attribute
 
 -- ---- files ----
@@ -596,7 +596,7 @@ end
 --- Creates a group, and those on the way to it. Files and groups have this method.
 -- @string name such as "fluid" or "fluid/velocity"
 -- @treturn group
--- @function group:create_group
+-- @function file:create_group
 function group.create_group(self, name)
   local where = "hdf5.create_group"
   local f = open_file(self, where)
@@ -699,7 +699,7 @@ end
 -- @treturn dataset
 -- @usage local height = file:create_dataset("height", { shape = { 0, 512, 512 },
 --   maxshape = { hdf5.UNLIMITED, 512, 512 } })
--- @function group:create_dataset
+-- @function file:create_dataset
 function group.create_dataset(self, name, options)
   local where = "hdf5.create_dataset"
   local f = open_file(self, where)
@@ -721,7 +721,7 @@ end
 --- Opens a group or dataset. Files and groups have this method.
 -- @string name
 -- @return group or dataset
--- @function group:open_object
+-- @function file:open_object
 function group.open_object(self, name)
   local where = "hdf5.open_object"
   local f = open_file(self, where)
