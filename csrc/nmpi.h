@@ -363,8 +363,8 @@ typedef struct nmpi_part {
 } nmpi_part;
 
 /* MPI_File_write_all and MPI_File_read_all: the parts of all ranks in an array that begins `offset` bytes from the
- * start of a file, in row-major order. The file must be there. Where it fails, on one rank or more, no rank hangs, and those
- * that have not failed themselves return NMPI_SUCCESS. */
+ * start of a file, in row-major order. The file must be there. Where it fails, on one rank or more, no rank hangs, and
+ * those that have not failed themselves return NMPI_SUCCESS. */
 int nmpi_file_write(const char *path, int64_t offset, const nmpi_array *data, const nmpi_part *part,
                     const nmpi_comm *comm);
 int nmpi_file_read(const char *path, int64_t offset, nmpi_array *data, const nmpi_part *part,
