@@ -667,13 +667,18 @@ static unsigned hold(nmpi_owner **owner, const nmpi_array *data) {
 double request_reduction(const reduction *x, int pieces, const nmpi_array *senddata,
                          nmpi_array *recvdata) {
   operation *r = next_free();
-  unsigned traits = REDUCTION | (pieces > 1 ? PIECES : 0) | (x->recv.unpack != NULL ? PACKED : 0);
+  unsigned traits = REDUCTION | (pieces > 1 ? PIECES : 0);
   take(r);
   r->owner = r->send_owner = NULL;
   if (senddata != NULL) traits |= hold(&r->send_owner, senddata);
-  if (recvdata != NULL) traits |= hold(&r->owner, recvdata);
+  if (recvdata != NULL) {
+    traits |= hold(&r->owner, recvdata);
+    if (x->recv.unpack != NULL) {
+      traits |= PACKED;
+      r->view = *recvdata;
+    }
+  }
   mine->foreign += (traits & FOREIGN) != 0;
-  if (traits & PACKED) r->view = *recvdata;
   r->traits = traits;
   r->routine = x->routine;
   r->elements = x->recv.elements;

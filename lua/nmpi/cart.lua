@@ -49,7 +49,7 @@ local transfers_ct, requests_ct = ffi.typeof "nmpi_transfer[?]", ffi.typeof "int
 
 -- What the core is given and answers with.
 local made, found, other = ffi.new "nmpi_comm *[1]", ffi.new "int[1]", ffi.new "int[1]"
-local entries, periods, coords = ffi.new("int[?]", MAX_CART), ffi.new("int[?]", MAX_CART), ffi.new("int[?]", MAX_CART)
+local entries, flags, coords = ffi.new("int[?]", MAX_CART), ffi.new("int[?]", MAX_CART), ffi.new("int[?]", MAX_CART)
 
 local cart = {}
 
@@ -141,13 +141,13 @@ end
 -- @tparam[opt=false] boolean reorder whether MPI may rank the processes anew
 -- @tparam[opt=COMM_WORLD] comm comm at least as many processes
 -- @return communicator, or `mpi.COMM_NULL` on ranks for which the grid has no place
-function cart.cart_create(dims, periods_wanted, reorder, comm)
+function cart.cart_create(dims, periods, reorder, comm)
   local where = "cart.cart_create"
   local n = fill(entries, dims, where, "dims")
-  if type(periods_wanted) == "nil" then periods_wanted = false end
-  fill_booleans(periods, periods_wanted, n, where, "periods")
+  if type(periods) == "nil" then periods = false end
+  fill_booleans(flags, periods, n, where, "periods")
   if type(reorder) ~= "nil" and type(reorder) ~= "boolean" then mismatch(where, "reorder", "a boolean", reorder) end
-  return (adopt(C.nmpi_cart_create(communicator(comm, where), n, entries, periods, reorder and 1 or 0, made), where))
+  return (adopt(C.nmpi_cart_create(communicator(comm, where), n, entries, flags, reorder and 1 or 0, made), where))
 end
 
 --- Divides a grid into grids of fewer dimensions, such as its rows (MPI\_Cart\_sub). Collective. Every rank frees what
@@ -170,8 +170,8 @@ end
 function cart.cart_get(comm)
   local where = "cart.cart_get"
   local n = ndims_of(this(comm, where), where)
-  success(C.nmpi_cart_get(comm, entries, periods, coords), where)
-  return list_of(entries, n), booleans_of(periods, n), list_of(coords, n)
+  success(C.nmpi_cart_get(comm, entries, flags, coords), where)
+  return list_of(entries, n), booleans_of(flags, n), list_of(coords, n)
 end
 
 --- The coordinates of a rank (MPI\_Cart\_coords).
@@ -322,8 +322,8 @@ local function plan_of(shape, options, size, where)
   plan.width = whole_numbers(options.halo == nil and 1 or options.halo, n, 0, where, "halo")
   plan.split = splits[options.split == nil and "even" or options.split]
   if not plan.split then mismatch(where, "split", "'even' or 'ceil'", options.split) end
-  fill_booleans(periods, options.periodic ~= nil and options.periodic, n, where, "periodic")
-  plan.periodic = booleans_of(periods, n)
+  fill_booleans(flags, options.periodic ~= nil and options.periodic, n, where, "periodic")
+  plan.periodic = booleans_of(flags, n)
   plan.reorder = check_boolean(options.reorder, where, "reorder")
   plan.dims = grid_of(decomposition_of(options.decomposition, n, where), n, size, where)
   check_parts(plan, where)
