@@ -218,6 +218,15 @@ describe("what is passed to a thread and back", function()
     local cycle = { 1 }
     cycle.next = { cycle }
     refused(cycle, "'2 of fn[next][1]': expected a table without cycles")
+    local nested, deep = {}, {}
+    for _ = 1, 99 do nested = { nested } end
+    assert.equal(100, thread.parallel(1, function(_, _, t)
+      local depth = 1
+      while t[1] do t, depth = t[1], depth + 1 end
+      return depth
+    end, nested)[1])
+    for _ = 1, 100 do deep = { deep } end
+    refused(deep, "expected tables at most 100 deep")
     refused(coroutine.create(function() end), "got a coroutine")
     refused(print, "got a function")
     refused({ x = print }, "'2 of fn[x]'", "got a function")

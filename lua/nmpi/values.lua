@@ -22,18 +22,20 @@ local values_ct = typeof "nmpi_value[?]"
 
 local EXPECTED = "nil, a boolean, a number, a string, an array, a communicator, an operator, or a table of those"
 
+local MAX_DEPTH = 100 -- each level is a recursion
+
 local values = {}
 
 -- ---- writing ----
 
 --- Where values are written. What they refer to must be kept until they have been read.
 function values.writer()
-  return { data = values_ct(16), room = 16, count = 0 }
+  return { data = values_ct(16), room = 16, count = 0, depth = 0 }
 end
 
 --- Forgets what has been written.
 function values.clear(w)
-  w.count, w.open = 0, nil
+  w.count, w.depth, w.open = 0, 0, nil
 end
 
 local function grow(w)
@@ -55,7 +57,8 @@ local function put_table(w, t, where, argument)
   if getmetatable(t) ~= nil then mismatch(where, argument, "a table without a metatable", t) end
   local open = w.open or {}
   if open[t] then mismatch(where, argument, "a table without cycles", t) end
-  w.open = open
+  if w.depth == MAX_DEPTH then mismatch(where, argument, "tables at most 100 deep", t) end
+  w.open, w.depth = open, w.depth + 1
   open[t] = true
   local head, pairs_put = w.count, 0
   append(w).kind = TABLE
@@ -69,7 +72,7 @@ local function put_table(w, t, where, argument)
     pairs_put = pairs_put + 1
   end
   w.data[head].size = pairs_put
-  open[t] = nil
+  open[t], w.depth = nil, w.depth - 1
 end
 
 local function put_array(w, a, where, argument)
