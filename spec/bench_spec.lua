@@ -60,7 +60,7 @@ describe("tools/bench --quick", function()
       local page = read(directory .. "/performance.md")
       for _, title in ipairs { "What a call costs", "Messages and collectives", "Strided views",
           "π: the paper's Figure 1", "Start and memory", "Growth", "Where arrays lie in memory",
-          "Your own operators", "Threads", "MPDATA" } do
+          "Your own operators", "Threads", "MPDATA", "Cahn-Hilliard: the paper's Figure 2" } do
         assert.truthy(page:find("\n## " .. title .. "\n", 1, true), title)
       end
       local figures = 0
@@ -85,7 +85,7 @@ describe("tools/bench --quick", function()
         plots = plots + 1
       end
       -- That of π is of the peers, which are left out.
-      assert.equal(3, plots)
+      assert.equal(4, plots)
     end)
   end)
 

@@ -450,9 +450,6 @@ in C. The third works on structs of three doubles.
   return text
 end
 
--- ---- plots ----
-
--- Draws curves (title, points, style) as performance/<name>.svg and returns its line of Markdown.
 function sections.threads(context)
   local text = { [[
 ## Threads
@@ -516,6 +513,84 @@ by [PyMPDATA-MPI](https://pypi.org/p/PyMPDATA-MPI), without what either compiles
   return text
 end
 
+function sections.scaling(context)
+  local text = { [[
+## Cahn-Hilliard: the paper's Figure 2
+
+examples/cahn_hilliard.lua on more and more ranks, from the same random field to the same time in adaptive steps: what
+the steps take, the median of three runs. py-pde with its Numba backend does the same steps from the same field, once,
+after one that compiles, on the first MPI only.
+]] }
+  local curves = {}
+  for _, abi in ipairs(context.abis) do
+    local function one(case, fields)
+      fields.bench, fields.mpi, fields.case = "scaling", abi, case
+      return first(context.rows, fields)
+    end
+    local runs = find(context.rows, { bench = "scaling", mpi = abi, case = "run" })
+    local python = context.mpis[abi].python or {}
+    local missing = context.peers and not python.py_pde and "not installed" or "left out"
+    local alone = one("run", { ranks = 1 }).nmpi
+    local lines, points, ideal = {}, {}, {}
+    for _, row in ipairs(runs) do
+      local peer = one("run", { ranks = row.ranks, way = "peers" })["py-pde"]
+      lines[#lines + 1] = { tostring(row.ranks), tostring(row.steps), seconds(row.nmpi), ratio(alone / row.nmpi),
+        peer and seconds(peer) or missing, peer and ratio(peer / row.nmpi) or "" }
+      points[#points + 1] = { row.ranks, row.nmpi }
+      ideal[#ideal + 1] = { row.ranks, alone / row.ranks }
+    end
+    text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
+    text[#text + 1] = table_of({ "ranks", "steps", "nmpi", "times as fast as one", "py-pde", "py-pde / nmpi" }, lines)
+    curves[#curves + 1] = { title = context.mpis[abi].title, points = points }
+    curves[#curves + 1] = { title = context.mpis[abi].title .. ", 1/N", points = ideal, style = "lines dashtype 2" }
+
+    lines = {}
+    for _, row in ipairs(find(context.rows, { bench = "scaling", mpi = abi, case = "rhs" })) do
+      local numba = one("rhs", { cells = row.cells, way = "peers" }).numba
+      lines[#lines + 1] = { ("%d x %d"):format(row.cells, row.cells), seconds(row.nmpi), seconds(row.c),
+        ratio(row.ratio), numba and seconds(numba) or "", numba and ratio(row.nmpi / numba) or "" }
+    end
+    text[#text + 1] = [[
+Its right-hand side on one rank, and the same in C without SIMD instructions, in turn; and in Numba, which uses them, in
+another process:
+]]
+    text[#text + 1] = table_of({ "cells", "nmpi", "C", "nmpi / C", "Numba", "nmpi / Numba" }, lines)
+  end
+  text[#text + 1] = context.plot("scaling", "Cahn-Hilliard on N ranks", [[
+set logscale xy 2
+set xlabel "ranks"
+set ylabel "s"
+set key top right]], curves)
+  local function of_run(abi, ranks, way)
+    return first(context.rows, { bench = "scaling", mpi = abi, case = "run", ranks = ranks, way = way })
+  end
+  local function of_rhs(abi, way)
+    return first(context.rows, { bench = "scaling", mpi = abi, case = "rhs", cells = 512, way = way })
+  end
+  goal(context, "Cahn-Hilliard's right-hand side, 512 x 512: nmpi's time to C's", "≤ 1.25, both without SIMD",
+    function(abi) return ratio(of_rhs(abi).ratio) end)
+  goal(context, "the same, to Numba's, which has SIMD", "≤ 1.25", function(abi)
+    local mine, numba = of_rhs(abi).nmpi, of_rhs(abi, "peers").numba
+    return mine and numba and ratio(mine / numba) or ""
+  end)
+  goal(context, "Cahn-Hilliard, 1 and 2 ranks: py-pde's time to nmpi's", "> 1", function(abi)
+    local found = {}
+    for ranks = 1, 2 do
+      local mine, peer = of_run(abi, ranks).nmpi, of_run(abi, ranks, "peers")["py-pde"]
+      if mine and peer then found[#found + 1] = ratio(peer / mine) end
+    end
+    return table.concat(found, ", ")
+  end)
+  goal(context, "Cahn-Hilliard, 512 x 512: speed of two ranks to one's", "≥ 1.8", function(abi)
+    local one, two = of_run(abi, 1).nmpi, of_run(abi, 2).nmpi
+    return not context.quick and one and two and ratio(one / two) or ""
+  end)
+  return text
+end
+
+-- ---- plots ----
+
+-- Draws curves (title, points, style) as performance/<name>.svg and returns its line of Markdown.
 local function plotter(context)
   return function(name, title, settings, curves)
     if not context.plots then return "(No plot here: gnuplot is not installed.)\n" end
@@ -561,8 +636,8 @@ local function machine(context)
     lines[#lines + 1] = { "MPI", context.mpis[abi].title }
     if python then
       lines[#lines + 1] = { "Python on " .. context.mpis[abi].title,
-        ("%s, mpi4py %s, numba %s, numba-mpi %s, PyMPDATA-MPI %s"):format(python.version, python.mpi4py,
-          python.numba or "not installed", python.numba_mpi or "not installed",
+        ("%s, mpi4py %s, numba %s, numba-mpi %s, py-pde %s, PyMPDATA-MPI %s"):format(python.version, python.mpi4py,
+          python.numba or "not installed", python.numba_mpi or "not installed", python.py_pde or "not installed",
           python.pympdata_mpi or "not installed") }
     end
   end
