@@ -12,6 +12,7 @@ static int check_ndims(int ndims, const char *argument) {
 /* A communicator with a grid, and the number of its dimensions. */
 static int check_cart(const nmpi_comm **comm, int *ndims) {
   int topology;
+  *ndims = 0;
   TRY(check_comm(comm));
   TRY(MPI_Topo_test((*comm)->handle, &topology));
   if (topology != MPI_CART) {
@@ -63,14 +64,14 @@ int nmpi_cart_create(const nmpi_comm *comm, int ndims, const int *dims, const in
   return comm_adopt(handle, "cart_create", made);
 }
 
-int nmpi_cart_sub(const nmpi_comm *comm, int given, const int *remain, nmpi_comm **made) {
+int nmpi_cart_sub(const nmpi_comm *comm, int ndims, const int *remain, nmpi_comm **made) {
   MPI_Comm handle;
-  int ndims;
-  TRY(check_cart(&comm, &ndims));
-  TRY(check_length(ndims, given, "remain"));
+  int grid_ndims;
+  TRY(check_cart(&comm, &grid_ndims));
+  TRY(check_length(grid_ndims, ndims, "remain"));
   /* Open MPI 4.1 forgets that a grid of no dimensions is one. */
   int remaining = 0;
-  for (int d = 0; d < ndims; d++) remaining += remain[d] != 0;
+  for (int d = 0; d < grid_ndims; d++) remaining += remain[d] != 0;
   if (remaining == 0) return fail("remain", "expected a dimension that remains");
   TRY(check_agreement(comm, "cart_sub", -1, -1, 0));
   TRY(MPI_Cart_sub(comm->handle, remain, &handle));
@@ -99,12 +100,12 @@ int nmpi_cart_coords(const nmpi_comm *comm, int rank, int *coords) {
   return MPI_Cart_coords(comm->handle, rank, ndims, coords);
 }
 
-int nmpi_cart_rank(const nmpi_comm *comm, int given, const int *coords, int *rank) {
-  int ndims, dims[NMPI_MAX_CART], periods[NMPI_MAX_CART], mine[NMPI_MAX_CART];
-  TRY(check_cart(&comm, &ndims));
-  TRY(check_length(ndims, given, "coords"));
-  TRY(MPI_Cart_get(comm->handle, ndims, dims, periods, mine));
-  for (int d = 0; d < ndims; d++) {
+int nmpi_cart_rank(const nmpi_comm *comm, int ndims, const int *coords, int *rank) {
+  int grid_ndims, dims[NMPI_MAX_CART], periods[NMPI_MAX_CART], mine[NMPI_MAX_CART];
+  TRY(check_cart(&comm, &grid_ndims));
+  TRY(check_length(grid_ndims, ndims, "coords"));
+  TRY(MPI_Cart_get(comm->handle, grid_ndims, dims, periods, mine));
+  for (int d = 0; d < grid_ndims; d++) {
     if (!periods[d] && (coords[d] < 0 || coords[d] >= dims[d])) {
       return fail("coords", "expected 0 to %d in dimension %d, which is not periodic, got %d",
                   dims[d] - 1, d, coords[d]);
