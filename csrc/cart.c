@@ -21,9 +21,9 @@ static int check_cart(const nmpi_comm **comm, int *ndims) {
   return MPI_Cartdim_get((*comm)->handle, ndims);
 }
 
-static int check_length(int ndims, int given, const char *argument) {
-  if (given == ndims) return NMPI_SUCCESS;
-  return fail(argument, "expected an entry for each of %d dimensions, got %d", ndims, given);
+static int check_length(int expected, int given, const char *argument) {
+  if (given == expected) return NMPI_SUCCESS;
+  return fail(argument, "expected an entry for each of %d dimensions, got %d", expected, given);
 }
 
 /* ---- making them ---- */
@@ -66,12 +66,12 @@ int nmpi_cart_create(const nmpi_comm *comm, int ndims, const int *dims, const in
 
 int nmpi_cart_sub(const nmpi_comm *comm, int ndims, const int *remain, nmpi_comm **made) {
   MPI_Comm handle;
-  int grid_ndims;
-  TRY(check_cart(&comm, &grid_ndims));
-  TRY(check_length(grid_ndims, ndims, "remain"));
+  int dimensions;
+  TRY(check_cart(&comm, &dimensions));
+  TRY(check_length(dimensions, ndims, "remain"));
   /* Open MPI 4.1 forgets that a grid of no dimensions is one. */
   int remaining = 0;
-  for (int d = 0; d < grid_ndims; d++) remaining += remain[d] != 0;
+  for (int d = 0; d < dimensions; d++) remaining += remain[d] != 0;
   if (remaining == 0) return fail("remain", "expected a dimension that remains");
   TRY(check_agreement(comm, "cart_sub", -1, -1, 0));
   TRY(MPI_Cart_sub(comm->handle, remain, &handle));
@@ -101,11 +101,11 @@ int nmpi_cart_coords(const nmpi_comm *comm, int rank, int *coords) {
 }
 
 int nmpi_cart_rank(const nmpi_comm *comm, int ndims, const int *coords, int *rank) {
-  int grid_ndims, dims[NMPI_MAX_CART], periods[NMPI_MAX_CART], mine[NMPI_MAX_CART];
-  TRY(check_cart(&comm, &grid_ndims));
-  TRY(check_length(grid_ndims, ndims, "coords"));
-  TRY(MPI_Cart_get(comm->handle, grid_ndims, dims, periods, mine));
-  for (int d = 0; d < grid_ndims; d++) {
+  int dimensions, dims[NMPI_MAX_CART], periods[NMPI_MAX_CART], mine[NMPI_MAX_CART];
+  TRY(check_cart(&comm, &dimensions));
+  TRY(check_length(dimensions, ndims, "coords"));
+  TRY(MPI_Cart_get(comm->handle, dimensions, dims, periods, mine));
+  for (int d = 0; d < dimensions; d++) {
     if (!periods[d] && (coords[d] < 0 || coords[d] >= dims[d])) {
       return fail("coords", "expected 0 to %d in dimension %d, which is not periodic, got %d",
                   dims[d] - 1, d, coords[d]);
