@@ -57,10 +57,7 @@ if options.output then
   files = solver.try("--output", require, format == "h5" and "nmpi.hdf5" or "nmpi.npy")
   solver.check_output("--output", options.output, options.overwrite)
 end
-if options.picture then
-  solver.check_gnuplot "--picture"
-  solver.check_output("--picture", options.picture, options.overwrite)
-end
+if options.picture then solver.check_picture("--picture", options.picture, options.overwrite) end
 
 local domain = solver.try("--size, --decomposition", cart.domain, size, {
   decomposition = options.decomposition,

@@ -190,10 +190,12 @@ end
 
 -- ---- pictures ----
 
---- Ends the program, because of an option that asks for a picture, where gnuplot is missing.
-function solver.check_gnuplot(option)
+--- Ends the program, because of an option that asks for a picture, where gnuplot is missing or the file cannot be
+-- written.
+function solver.check_picture(option, path, overwrite)
   local missing = rank == 0 and os.execute "command -v gnuplot >/dev/null 2>&1" ~= 0
   solver.agree(missing and option .. ": pictures are drawn by gnuplot, which is not installed" or nil)
+  solver.check_output(option, path, overwrite)
 end
 
 local function borders(lines, at, style)

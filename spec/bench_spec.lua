@@ -1,25 +1,11 @@
 -- SPDX-License-Identifier: MIT
 -- tools/bench: that it runs and what it writes, never how long anything takes.
+local files = require "spec.support.files"
 local job = require "spec.support.job"
 
+local read, with_directory = files.read, files.with_directory
+
 local SOURCE, BUILD, MPI = os.getenv "NMPI_TEST_SOURCE", os.getenv "NMPI_TEST_BUILD", os.getenv "NMPI_TEST_MPI"
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
-
--- Calls f with a new directory, which is gone afterwards.
-local function with_directory(f)
-  local path = os.tmpname()
-  os.remove(path)
-  assert(os.execute("mkdir " .. path) == 0)
-  local ok, message = pcall(f, path)
-  os.execute("rm -rf " .. path)
-  if not ok then error(message, 0) end
-end
 
 local function bench(directory, args, env)
   local words = { "--quick", "--mpi", MPI, "--output", directory, BUILD }

@@ -1,7 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- examples/cahn_hilliard.lua: its results, to the last bit, and what it says of bad input.
 local ffi = require "ffi"
+local files = require "spec.support.files"
 local job = require "spec.support.job"
+
+local exists, read, with_directory = files.exists, files.read, files.with_directory
 
 local SOURCE, BUILD = os.getenv "NMPI_TEST_SOURCE", os.getenv "NMPI_TEST_BUILD"
 local PROGRAM = SOURCE .. "/examples/cahn_hilliard.lua"
@@ -12,29 +15,6 @@ local function words(text)
   local list = {}
   for word in text:gmatch "%S+" do list[#list + 1] = word end
   return list
-end
-
--- Calls f with the name of a new directory, which is gone afterwards.
-local function with_directory(f)
-  local path = os.tmpname()
-  os.remove(path)
-  assert(os.execute("mkdir " .. path) == 0)
-  local ok, message = pcall(f, path)
-  os.execute("rm -rf " .. path)
-  if not ok then error(message, 0) end
-end
-
-local function exists(path)
-  local file = io.open(path, "rb")
-  if file then file:close() end
-  return file ~= nil
-end
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
 end
 
 local function start(n, options, host_options)

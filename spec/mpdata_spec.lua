@@ -1,5 +1,8 @@
 -- SPDX-License-Identifier: MIT
+local files = require "spec.support.files"
 local job = require "spec.support.job"
+
+local exists, with_directory = files.exists, files.with_directory
 
 local source = os.getenv "NMPI_TEST_SOURCE"
 
@@ -10,22 +13,6 @@ local function run(n, words, env)
   local args = { PROGRAM }
   for word in words:gmatch "%S+" do args[#args + 1] = word end
   return job.run { program = "nmpi", n = n, args = args, env = env, timeout = 60 }
-end
-
--- Calls f with the path of a directory, which is gone afterwards.
-local function with_directory(f)
-  local path = os.tmpname()
-  os.remove(path)
-  os.execute("mkdir " .. path)
-  local results = { pcall(f, path) }
-  os.execute("chmod u+w " .. path .. " && rm -r " .. path)
-  if not results[1] then error(results[2], 0) end
-end
-
-local function exists(path)
-  local file = io.open(path)
-  if file then file:close() end
-  return file ~= nil
 end
 
 -- Prints the shape of the dataset, a checksum of it and the sum of squares of its last field.

@@ -42,10 +42,7 @@ function advection.model(options, settings)
     solver.try("--output", require, "nmpi.hdf5")
     solver.check_output("--output", options.output, options.overwrite)
   end
-  if options.picture then
-    solver.check_gnuplot "--picture"
-    solver.check_output("--picture", options.picture, options.overwrite)
-  end
+  if options.picture then solver.check_picture("--picture", options.picture, options.overwrite) end
   return solver.try("--size, --threads", mpdata.model, settings)
 end
 

@@ -36,10 +36,10 @@ local concat = table.concat
 local band, istype = bit.band, ffi.istype
 local int, integer, optional_int = check.int, check.integer, check.optional_int
 local mismatch, raise, status, success = check.mismatch, check.raise, check.status, check.success
-local communicator, required = check.comm, check.required_comm
+local communicator, required, new_comm = check.comm, check.required_comm, check.new_comm
 
 local SUCCESS, READONLY, NONE = C.NMPI_SUCCESS, C.NMPI_READONLY, C.NMPI_NONE
-local COMM_NULL, PROC_NULL = C.nmpi_comm_null(), C.nmpi_proc_null()
+local PROC_NULL = C.nmpi_proc_null()
 local MAX_CART, MAX_DOMAIN = C.NMPI_MAX_CART, 3
 -- In a domain's communicator halos use the tags below 3 ^ 3.
 local FIELD_TAG = 27
@@ -107,13 +107,6 @@ end
 
 -- ---- MPI's routines ----
 
-local function adopt(code, where)
-  success(code, where)
-  local new = made[0]
-  if check.debugging and new ~= COMM_NULL then C.nmpi_comm_set_place(new, check.place()) end
-  return new
-end
-
 local function this(value, where)
   return (required(value, where, "comm"))
 end
@@ -147,7 +140,8 @@ function cart.cart_create(dims, periods, reorder, comm)
   if type(periods) == "nil" then periods = false end
   fill_booleans(flags, periods, n, where, "periods")
   if type(reorder) ~= "nil" and type(reorder) ~= "boolean" then mismatch(where, "reorder", "a boolean", reorder) end
-  return (adopt(C.nmpi_cart_create(communicator(comm, where), n, entries, flags, reorder and 1 or 0, made), where))
+  return (new_comm(C.nmpi_cart_create(communicator(comm, where), n, entries, flags, reorder and 1 or 0, made), made,
+    where))
 end
 
 --- Divides a grid into grids of fewer dimensions, such as its rows (MPI\_Cart\_sub). Collective. Every rank frees what
@@ -159,7 +153,7 @@ function cart.cart_sub(comm, remain)
   local where = "cart.cart_sub"
   local n = ndims_of(this(comm, where), where)
   fill_booleans(entries, remain, n, where, "remain")
-  return (adopt(C.nmpi_cart_sub(comm, n, entries, made), where))
+  return (new_comm(C.nmpi_cart_sub(comm, n, entries, made), made, where))
 end
 
 --- Tells how a grid was made, and where in it this rank is (MPI\_Cart\_get).
@@ -375,11 +369,15 @@ function cart.domain(shape, options)
   return (setmetatable(plan, domain_meta))
 end
 
-local function this_domain(value, where)
-  if type(value) ~= "table" or getmetatable(value) ~= domain_meta then
-    mismatch(where, "self", "a domain (is it called with a colon?)", value)
+local function this_object(value, meta, what, where)
+  if type(value) ~= "table" or getmetatable(value) ~= meta then
+    mismatch(where, "self", what .. " (is it called with a colon?)", value)
   end
   return value
+end
+
+local function this_domain(value, where)
+  return (this_object(value, domain_meta, "a domain", where))
 end
 
 -- An array of a shape, of whatever library.
@@ -557,10 +555,7 @@ function domain_methods.exchange(self, field, options)
 end
 
 local function this_halo(value, where)
-  if type(value) ~= "table" or getmetatable(value) ~= halo_meta then
-    mismatch(where, "self", "a halo (is it called with a colon?)", value)
-  end
-  return value
+  return (this_object(value, halo_meta, "a halo", where))
 end
 
 -- Those that have begun on memory that is not ours: they keep it alive.

@@ -116,6 +116,14 @@ function check.success(code, where)
   }, error_object), 0)
 end
 
+--- The communicator that a routine has made, if it has.
+function check.new_comm(code, made, where)
+  check.success(code, where)
+  local new = made[0]
+  if check.debugging and new ~= C.nmpi_comm_null() then C.nmpi_comm_set_place(new, check.place()) end
+  return new
+end
+
 --- A whole number that fits a C int.
 function check.int(value, where, argument)
   if type(value) ~= "number" or tobit(value) ~= value then

@@ -14,7 +14,7 @@ local C = lib.core
 local type = type
 local int, optional_int, mismatch = check.int, check.optional_int, check.mismatch
 local communicator, required, number, success = check.comm, check.required_comm, check.value, check.success
-local group_of = check.group
+local group_of, new_comm = check.group, check.new_comm
 
 local drop_group = C.nmpi_group_drop
 
@@ -29,7 +29,6 @@ local comm = {
   --- No communicator: what a rank gets that does not belong to the new one. No routine accepts it.
   COMM_NULL = C.nmpi_comm_null(),
 }
-local COMM_NULL = comm.COMM_NULL
 
 local methods = {}
 
@@ -39,10 +38,7 @@ end
 
 -- What a routine made.
 local function adopt(code, where)
-  success(code, where)
-  local new = made[0]
-  if check.debugging and new ~= COMM_NULL then C.nmpi_comm_set_place(new, check.place()) end
-  return new
+  return (new_comm(code, made, where))
 end
 
 --- This process's rank in a communicator (MPI_Comm_rank), also as `comm:rank()`.

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the specs of files share: jobs that write, and Python that reads.
+-- What specs that have to do with files share: directories, jobs that write, and Python that reads.
 
 local job = require "spec.support.job"
 local assert = require "luassert"
@@ -12,7 +12,7 @@ function files.with_directory(f)
   os.remove(path)
   assert.equal(0, os.execute(("mkdir '%s'"):format(path)))
   local results = { pcall(f, path) }
-  os.execute(("rm -r '%s'"):format(path))
+  os.execute(("chmod -R u+w '%s' && rm -r '%s'"):format(path, path))
   if not results[1] then error(results[2], 0) end
 end
 
