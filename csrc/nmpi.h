@@ -495,7 +495,7 @@ const char *nmpi_op_name(const nmpi_op *op);
 int nmpi_op_create(const char *code, int64_t bytes, const char *path, const char *cpath, int jit,
                    int dtype, int ctype, int commute, nmpi_op **made);
 /* The same of a C function, MPI's MPI_User_function. It is given MPI's own datatype for a dtype; for structs, one of as
- * many bytes. */
+ * many bytes. Its library remains loaded. */
 int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **made);
 /* MPI_Op_free. Later use of the pointer is recognised; what a call still needs remains until that has ended. */
 int nmpi_op_free(nmpi_op *held);

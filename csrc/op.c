@@ -126,6 +126,7 @@ typedef struct custom {
   char *path;
   char *cpath;
   bool jit;
+  void *library; /* that the C function is in, or NULL */
   variant variants[NMPI_DTYPE_COUNT];
   state *states; /* that nobody is in */
   int uses;      /* by calls and pending operations */
@@ -245,6 +246,7 @@ static void custom_free(custom *c) {
   free(c->path);
   free(c->cpath);
   free(c->place);
+  if (c->library != NULL) dlclose(c->library);
   pthread_mutex_lock(&mutex);
   handle_free(&unused, &c->op.h);
   pthread_mutex_unlock(&mutex);
@@ -325,9 +327,14 @@ int nmpi_op_wrap(void *function, int dtype, int ctype, int commute, nmpi_op **ma
   if (dladdr(function, &info) == 0) {
     return fail("fn", "expected a function of a library, got a pointer to none (a callback?)");
   }
-  const custom settings = {.dtype = dtype, .ctype = ctype};
+  /* LuaJIT unloads a library whose namespace it collects. */
+  void *library = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+  const custom settings = {.dtype = dtype, .ctype = ctype, .library = library};
   custom *c = custom_new(&settings);
-  if (c == NULL) return NMPI_ERR_ARGUMENT;
+  if (c == NULL) {
+    if (library != NULL) dlclose(library);
+    return NMPI_ERR_ARGUMENT;
+  }
   return adopt(c, (MPI_User_function *)(uintptr_t)function, commute, made);
 }
 

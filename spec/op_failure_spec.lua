@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What cannot be undone: an error in an operator, within MPI's reduction. And operators that were never freed.
+-- What cannot be undone: an error in an operator, within MPI's reduction. Operators that were never freed, and the
+-- libraries of those in C.
 local job = require "spec.support.job"
 
 local function run(source, options)
@@ -104,5 +105,25 @@ describe("operators that were never freed", function()
     assert.equal("nmpi.op: MPI is finalised\n"
       .. "nmpi.allreduce: argument 'comm': expected a live communicator, but MPI is finalised\n"
       .. "nmpi.op:free: MPI is finalised\n", out)
+  end)
+end)
+
+describe("the library of an operator in C", function()
+  it("remains until that is freed", function()
+    local code, out, err = job.with_file([[
+      local ffi, mpi = require "ffi", require "nmpi"
+      ffi.cdef "void spec_second(void *in, void *inout, int *n, void *type);"
+      local op = mpi.op(ffi.load(arg[1]).spec_second)
+      collectgarbage()
+      collectgarbage()
+      local _, last = mpi.allreduce(mpi.rank(), op)
+      op:free()
+      local maps = io.open "/proc/self/maps"
+      local remains = maps and maps:read "*a":find("operators.so", 1, true)
+      io.write(("%d %s\n"):format(last, remains and "remains" or "gone"))
+    ]], function(path)
+      return job.run { program = "nmpi", n = 2, args = { path, os.getenv "NMPI_TEST_BUILD" .. "/spec/operators.so" } }
+    end)
+    assert.same({ 0, "1 gone\n1 gone\n" }, { code, out }, err)
   end)
 end)

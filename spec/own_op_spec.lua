@@ -254,11 +254,13 @@ describe("an operator in Lua", function()
     local norm = reduced("sqrt(x^2 + y^2)", 2)
     local chosen = reduced("x > y and x or y", rank)
     local bits = reduced("bit.bor(x, y)", 2 ^ rank)
+    local long = reduced("x + y" .. (" + abs(0)"):rep(250) .. " -- in 250 steps", 1)
     -- On one rank there is nothing to combine.
     assert.same({ SUCCESS, size == 1 and 0 or size - 1 }, { longest[1], math.abs(longest[2]) })
     assert.near(2 * math.sqrt(size), norm[2], 1e-12)
     assert.same({ SUCCESS, size - 1 }, chosen)
     assert.same({ SUCCESS, 2 ^ size - 1 }, bits)
+    assert.same({ SUCCESS, size }, long)
   end)
 
   it("may use modules and globals, which it does not share", function()
@@ -458,6 +460,8 @@ describe("mpi.op", function()
     refuses(function() mpi.op(function(a) a[0] = outside + other end) end,
       "nmpi.op: argument 'fn': expected a function without upvalues, for it runs in a Lua state of its own; this one "
       .. "uses 'outside', 'other'")
+    local stripped = loadstring(string.dump(function(a) a[0] = outside + other end, true))
+    refuses(function() mpi.op(stripped) end, "this one uses 'upvalue 1', 'upvalue 2'")
   end)
 
   it("refuses what is no function", function()
@@ -468,7 +472,18 @@ describe("mpi.op", function()
     refuses(function() mpi.op(print) end, fn .. "a function")
     refuses(function() mpi.op(ffi.C.sched_yield) end, fn .. "cdata of type int ()")
     refuses(function() mpi.op "x +" end, "argument 'fn': expected an expression of x and y, got the string \"x +\"")
-    refuses(function() mpi.op "" end, "argument 'fn': expected an expression of x and y, got the string \"\"")
+    for _, text in ipairs { "", "x, y", "x) + (y", "x; y", "..." } do
+      refuses(function() mpi.op(text) end, "argument 'fn': expected an expression of x and y, got the string ")
+    end
+  end)
+
+  it("needs no search paths", function()
+    local path, cpath = package.path, package.cpath
+    package.path, package.cpath = nil, nil
+    local made, op = pcall(mpi.op, "x + y")
+    package.path, package.cpath = path, cpath
+    assert.is_true(made, op)
+    op:free()
   end)
 
   it("refuses a callback, and what points to no function", function()
@@ -542,6 +557,13 @@ describe("an operator", function()
     refuses(function() mpi.allreduce(x, y, freed, SELF) end, "nmpi.allreduce: " .. expected)
     refuses(function() mpi.allreduce(1, freed, SELF) end, "nmpi.allreduce: " .. expected)
     refuses(function() mpi.reduce(x, y, freed, 0) end, "nmpi.reduce: " .. expected)
+  end)
+
+  it("is no NULL pointer", function()
+    local null, x, y = ffi.cast("nmpi_op *", nil), mpi.zeros(3), mpi.zeros(3)
+    local expected = "argument 'op': expected an operator such as SUM, got cdata of type struct nmpi_op *"
+    refuses(function() mpi.allreduce(1, null, SELF) end, "nmpi.allreduce: " .. expected)
+    refuses(function() mpi.reduce(x, y, null, 0, SELF) end, "nmpi.reduce: " .. expected)
   end)
 
   it("that MPI has defined is never freed", function()

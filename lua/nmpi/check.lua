@@ -167,11 +167,6 @@ function check.count(value, where)
   return count
 end
 
-local function object(value, ctype, where, argument, expected)
-  if type(value) ~= "nil" and not istype(ctype, value) then mismatch(where, argument, expected, value) end
-  return value
-end
-
 --- A communicator, or nil. To the core a NULL pointer would mean COMM_WORLD.
 function check.comm(value, where)
   if type(value) ~= "nil" and (not istype(comm_ct, value) or value == nil) then
@@ -192,9 +187,12 @@ function check.group(value, where, argument)
   return value
 end
 
---- An operator, or nil.
+--- An operator, or nil. To the core a NULL pointer would mean SUM.
 function check.op(value, where)
-  return (object(value, op_ct, where, "op", "an operator such as SUM"))
+  if type(value) ~= "nil" and (not istype(op_ct, value) or value == nil) then
+    mismatch(where, "op", "an operator such as SUM", value)
+  end
+  return value
 end
 
 --- An operator.
@@ -205,7 +203,18 @@ end
 
 --- An mpi.status(), or nil.
 function check.info(value, where)
-  return (object(value, status_ct, where, "info", "an mpi.status()"))
+  if type(value) ~= "nil" and not istype(status_ct, value) then mismatch(where, "info", "an mpi.status()", value) end
+  return value
+end
+
+--- What an error calls a function's upvalues; stripped bytecode has no names.
+function check.upvalues(fn)
+  local names = {}
+  for i = 1, debug.getinfo(fn, "u").nups do
+    local name = debug.getupvalue(fn, i)
+    names[i] = name ~= "" and name or "upvalue " .. i
+  end
+  return names
 end
 
 return check

@@ -81,14 +81,17 @@ local EXPECTED = "a Lua function, an expression of x and y, or a C function"
 local function elementwise(expression)
   local lines = {}
   for name in expression:gmatch "[%a_][%w_]*" do
-    if math[name] then lines[#lines + 1] = ("local %s = math.%s"):format(name, name) end
+    if math[name] and not lines[name] then
+      lines[name], lines[#lines + 1] = true, ("local %s = math.%s"):format(name, name)
+    end
   end
   local code = ([[
     return function(invec, inoutvec, n)
       %s
       for i = 0, n - 1 do
         local x, y = invec[i], inoutvec[i]
-        inoutvec[i] = %s
+        inoutvec[i] = (%s
+        )
       end
     end]]):format(table.concat(lines, " "), expression)
   local chunk = loadstring("return " .. expression) and loadstring(code, "=" .. expression)
@@ -98,11 +101,10 @@ end
 
 local function bytecode(fn)
   if debug.getinfo(fn, "S").what == "C" then mismatch("op", "fn", EXPECTED, fn) end
-  local names = {}
-  for i = 1, debug.getinfo(fn, "u").nups do names[i] = ("'%s'"):format((debug.getupvalue(fn, i))) end
+  local names = check.upvalues(fn)
   if #names > 0 then
     check.raise("op", "argument 'fn': expected a function without upvalues, for it runs in a Lua state of its own; "
-      .. "this one uses " .. table.concat(names, ", "))
+      .. "this one uses '" .. table.concat(names, "', '") .. "'")
   end
   return string.dump(fn)
 end
@@ -163,8 +165,8 @@ function op.op(fn, opts)
     local name = description and struct_name(description, opts.dtype)
     local source = ("return loadstring(%q)(%q, %s, %d, %q)"):format(string.dump(prepare), bytecode(fn),
       name and ("%q"):format(name) or "nil", description and description.itemsize or 0, opts.cdef or "")
-    success(C.nmpi_op_create(source, #source, package.path, package.cpath, jit.status() and 1 or 0, code, ctype,
-      commute, made), "op")
+    success(C.nmpi_op_create(source, #source, package.path or "", package.cpath or "", jit.status() and 1 or 0, code,
+      ctype, commute, made), "op")
   end
   if check.debugging then C.nmpi_op_set_place(made[0], check.place()) end
   return made[0]
