@@ -570,6 +570,7 @@ enum {
   NMPI_VALUE_NUMBER,
   NMPI_VALUE_STRING, /* pointer and size */
   NMPI_VALUE_TABLE,  /* size is the number of its pairs */
+  NMPI_VALUE_AGAIN,  /* a table that has come before: size is its number among them, from 1 */
   NMPI_VALUE_ARRAY,
   NMPI_VALUE_COMM,
   NMPI_VALUE_OP
@@ -630,15 +631,18 @@ void nmpi_member_answer(nmpi_member *member, const nmpi_value *values, int count
  * one cannot come any more, or has come by another call. */
 int nmpi_member_barrier(nmpi_member *member);
 int nmpi_member_reduce(nmpi_member *member, const nmpi_op *op, double *number);
-/* Hands out whole numbers, from 0 after each meeting: the first of the `elements` that nobody else gets. */
-double nmpi_member_take(nmpi_member *member, double elements);
+/* Not a status: a number that each meeting changes. */
+int nmpi_member_meetings(const nmpi_member *member);
+/* Hands out whole numbers, from 0 after each meeting: the first of the `elements` that nobody else gets. `meetings` is
+ * what the function above says after the meeting that began it; NMPI_ERR_ARGUMENT where there has been another one. */
+double nmpi_member_take(nmpi_member *member, double elements, int meetings);
 /* Enters and leaves what one thread of a team at a time is in. */
 int nmpi_member_lock(nmpi_member *member);
 int nmpi_member_unlock(nmpi_member *member);
 
 /* As nmpi_array_view, in another Lua state, where structs have the C type `ctype`. */
 int nmpi_array_receive(nmpi_array *view, const nmpi_array *a, int ctype);
-/* Adds to an element of a 1-d array of int64 as one step, and tells what it was before. */
+/* Adds to an element of a writable 1-d array of int64 as one step, and tells what it was before. */
 int nmpi_array_fetch_add(nmpi_array *a, int64_t i, int64_t x, int64_t *before);
 
 /* NMPI_CDEF_END */

@@ -50,7 +50,7 @@ typedef struct member {
   nmpi_member m;
   pthread_t thread;
   lua_State *L;
-  int rounds; /* that it has seen */
+  int round;  /* the last that it has seen */
   bool holds; /* the critical section */
 } member;
 
@@ -117,18 +117,17 @@ static bool has_failed(const member *m) {
 }
 
 /* The first member has failed, and others go on: perhaps they wait in MPI for what it would have sent, for ever. */
-static void watch(const nmpi_team *t, const member *m, int round) {
-  for (int waited = 0; waited < GRACE; waited += 10) {
-    if (t->running == 0 || t->round != round) return;
-    poll(NULL, 0, 10);
-  }
+static void watch(const nmpi_team *t, int id, const char *error, int round) {
+  int waited = 0;
+  for (; t->running > 0 && t->round == round && waited < GRACE; waited += 10) poll(NULL, 0, 10);
+  if (waited < GRACE || t->running == 0 || t->round != round) return;
   int rank = nmpi_comm_rank(NULL), size = nmpi_comm_size(NULL);
   fprintf(
       stderr,
       "nmpi: rank %d of %d: thread %d of %d: %s\n"
       "nmpi: rank %d of %d: %d seconds later %d other threads still run, perhaps waiting for what "
       "this one would have sent, so the job ends\n",
-      rank, size, m->m.id, t->size, m->m.error, rank, size, GRACE / 1000, (int)t->running);
+      rank, size, id, t->size, error, rank, size, GRACE / 1000, (int)t->running);
   nmpi_exit_status(1);
   nmpi_abort(1);
 }
@@ -137,7 +136,9 @@ static void end_round(nmpi_team *t, member *m) {
   if (m->holds) pthread_mutex_unlock(&t->section);
   m->holds = false;
   pthread_mutex_lock(&t->mutex);
-  int round = t->round; /* once this one does not run any more, the next may begin */
+  /* Once this one does not run any more, the next round may begin. */
+  int round = t->round;
+  const char *error = m->m.error;
   bool first = has_failed(m) && t->failed == NOBODY;
   if (first) t->failed = m->m.id;
   t->results += m->m.count > 0;
@@ -146,17 +147,17 @@ static void end_round(nmpi_team *t, member *m) {
   bool last = atomic_fetch_sub(&t->running, 1) == 1;
   if (last) pthread_cond_signal(&t->end);
   pthread_mutex_unlock(&t->mutex);
-  if (first && !last && round > 0) watch(t, m, round);
+  if (first && !last && round != 0) watch(t, m->m.id, error, round);
 }
 
 /* Waits for the next round; false where there is to be none. */
 static bool await_round(nmpi_team *t, member *m) {
-  if (!spin(&t->round, m->rounds, NULL, 0)) {
+  if (!spin(&t->round, m->round, NULL, 0)) {
     pthread_mutex_lock(&t->mutex);
-    while (t->round == m->rounds) pthread_cond_wait(&t->begin, &t->mutex);
+    while (t->round == m->round) pthread_cond_wait(&t->begin, &t->mutex);
     pthread_mutex_unlock(&t->mutex);
   }
-  m->rounds++;
+  m->round = t->round;
   return !t->closing;
 }
 
@@ -204,6 +205,7 @@ static void begin_round(nmpi_team *t) {
   t->results = t->arrived = 0;
   t->mixed = false;
   t->next = 0;
+  t->met++; /* the pieces of earlier rounds are not handed out any more */
   t->running = t->size;
   teams_running++;
 }
@@ -429,6 +431,7 @@ int nmpi_member_reduce(nmpi_member *m, const nmpi_op *op, double *number) {
   const nmpi_array scalar = {.type = NMPI_DOUBLE, .itemsize = sizeof(double)};
   MPI_Op handle;
   MPI_Datatype type;
+  if (!is_live()) return fail(NULL, "MPI is finalised");
   TRY(check_op(&op, &scalar, "x"));
   TRY(op_begin(op, &scalar, &handle, &type));
   int code = meet((member *)m, op, handle, type, number);
@@ -436,7 +439,12 @@ int nmpi_member_reduce(nmpi_member *m, const nmpi_op *op, double *number) {
   return code;
 }
 
-double nmpi_member_take(nmpi_member *m, double elements) {
+int nmpi_member_meetings(const nmpi_member *m) {
+  return m->team->met;
+}
+
+double nmpi_member_take(nmpi_member *m, double elements, int meetings) {
+  if (m->team->met != meetings) return fail(NULL, "the team has met within the loop");
   return (double)atomic_fetch_add(&m->team->next, (int64_t)elements);
 }
 
@@ -466,9 +474,6 @@ int nmpi_array_receive(nmpi_array *view, const nmpi_array *a, int ctype) {
 }
 
 int nmpi_array_fetch_add(nmpi_array *a, int64_t i, int64_t x, int64_t *before) {
-  if (a->type != NMPI_INT64 || a->ndim != 1 || (a->flags & NMPI_READONLY)) {
-    return fail("a", "expected a writable array of int64 and one dimension");
-  }
   if (i < 0 || i >= a->length) {
     return fail("i", "expected an index from 0 to %lld, got %lld", (long long)a->length - 1,
                 (long long)i);

@@ -626,6 +626,18 @@ describe("a program with threads", function()
     end
   end)
 
+  it("may use its pools when MPI is finalised, but for what needs MPI", function()
+    local code, out, err = run("nmpi", nil, [[
+      local mpi, thread = require "nmpi", require "nmpi.thread"
+      local pool = thread.pool(2)
+      mpi.finalize()
+      print(pool:run(function(id, n, a) return a[id] end, mpi.array { 1, 2 })[2])
+      print(select(2, pcall(pool.run, pool, function() require("nmpi.thread").team():reduce(1) end)))
+    ]])
+    assert.same({ 0, "" }, { code, err })
+    assert.matches("^2\n[^\n]*thread 0 of 2: [^\n]*nmpi.team:reduce: MPI is finalised\n", out)
+  end)
+
   it("is ended by os.exit in a thread, with its code", function()
     local code = run("nmpi", 2, [[
       local mpi = require "nmpi"

@@ -125,8 +125,24 @@ describe("what is passed to a thread and back", function()
     local long = {}
     for i = 1, 1000 do long[i] = { i, tostring(i) } end
     same(long)
-    local shared = { "in two places" }
-    same { shared, shared }
+  end)
+
+  it("may be tables that are in several places, which are one there too", function()
+    local shared = { { "deep" } }
+    for _, pool in ipairs { pools[3], pools[4] } do
+      local seen = pool:run(function(_, _, x, y, z)
+        return { x[1] == y and x.again == y and z == y[1], x, y }
+      end, { shared, again = shared }, shared, shared[1])
+      for _, result in ipairs(seen) do
+        assert.is_true(result[1])
+        assert.same({ { "deep" } }, result[3])
+        assert.is_true(rawequal(result[2][1], result[3]) and rawequal(result[2].again, result[3]))
+      end
+      -- Written out, this would not fit into any memory.
+      for _ = 1, 60 do shared = { shared, shared } end
+      assert.is_true(pool:run(function(_, _, t) return t[1][2][1] == t[2][1][2] end, shared)[1])
+      shared = { { "deep" } }
+    end
   end)
 
   it("may be up to ten arguments with holes", function()
@@ -256,6 +272,8 @@ describe("bad use", function()
     local one, two = 1, 2
     refuses(function() thread.parallel(2, function() return one + two end) end,
       "without upvalues, got one with one, two")
+    local stripped = loadstring(string.dump(function() return one + two end, true))
+    refuses(function() thread.parallel(2, stripped) end, "got one with upvalue 1, upvalue 2: what")
     refuses(function() thread.parallel(2, print) end, "a function written in Lua")
     refuses(function() thread.parallel(2) end, "argument 'fn': expected a function, got nil")
     local pool = thread.pool(1)
@@ -304,14 +322,21 @@ describe("bad use", function()
     refused("team:range(-1)", "argument 'n'")
     refused("team:range(1.5)", "argument 'n'")
     refused("team:chunks(3, 0)", "argument 'chunk'")
+    refused("for _ in team:chunks(2) do team:barrier() end", "nmpi.team:chunks: the team has met within the loop")
+    refused("for _ in team:chunks(2) do for _ in team:chunks(2) do end end", "the team has met within the loop")
     refused("team:reduce('x')", "argument 'x'")
     refused("team:reduce(1, 'x')", "argument 'op'")
     refused("team:reduce(1, require('nmpi').BAND)", "not defined on")
     pool:close()
     local pool_with_main = thread.pool { 1, main = true }
-    pool_with_main:run(function() kept_team = require("nmpi.thread").team() end) -- luacheck: ignore
+    pool_with_main:run(function()
+      kept_team = require("nmpi.thread").team() -- luacheck: ignore
+      kept_next, kept_pieces = kept_team:chunks(3) -- luacheck: ignore
+    end)
     pool_with_main:close()
     refuses(function() kept_team:barrier() end, "the team has ended") -- luacheck: ignore
+    refuses(function() kept_next(kept_pieces) end, "nmpi.team:chunks: the team has ended") -- luacheck: ignore
+    kept_team, kept_next, kept_pieces = nil, nil, nil -- luacheck: ignore
   end)
 
   it("of what is the main thread's is refused", function()
@@ -356,6 +381,16 @@ describe("an error in a thread", function()
     raised("require 'nmpi.no_such_module'", "nmpi.no_such_module")
     raised("require('nmpi').send(1)", "nmpi.send: argument 'data'")
     raised("require('nmpi.checked').recv(require('nmpi').zeros(1), 99)", "argument 'source'")
+  end)
+
+  it("may fail to describe itself", function()
+    for _, text in ipairs { "error 'twice'", "return {}" } do
+      local fn = loadstring(("error(setmetatable({}, { __tostring = function() %s end }))"):format(text))
+      for _, pool in ipairs { pools[1], pools[2] } do
+        refuses(function() pool:run(fn) end, "thread 0 of 1: ")
+        assert.same({ 7 }, pool:run(function() return 7 end))
+      end
+    end
   end)
 
   it("frees those that wait for the thread", function()
@@ -543,8 +578,11 @@ describe("the threads of a team", function()
     refuses(function() thread.fetch_add(a, 2, 1) end, "argument 'i': expected an index from 0 to 1, got 2")
     refuses(function() thread.fetch_add(a, -1, 1) end, "argument 'i'")
     refuses(function() thread.fetch_add(a, 0, 0.5) end, "argument 'x'")
-    refuses(function() thread.fetch_add(mpi.zeros(2), 0, 1) end, "array of int64")
-    refuses(function() thread.fetch_add({}, 0, 1) end, "argument 'a': expected an array")
+    local expected = "argument 'a': expected a writable array of int64 and one dimension, got "
+    refuses(function() thread.fetch_add(mpi.zeros(2), 0, 1) end, expected .. "an array of double, shape (2,)")
+    refuses(function() thread.fetch_add(mpi.zeros({ 1, 2 }, "int64"), 0, 1) end, expected)
+    refuses(function() thread.fetch_add(mpi.wrap(ffi.new "const int64_t[1]"), 0, 1) end, expected)
+    refuses(function() thread.fetch_add({}, 0, 1) end, expected .. "a table")
     local bytes = ffi.new "char[24]"
     local odd = mpi.wrap(ffi.cast("char *", ffi.cast("uintptr_t", bytes) + 1), 1, "int64")
     refuses(function() thread.fetch_add(odd, 0, 1) end, "expected elements at multiples of 8 bytes")
@@ -622,10 +660,10 @@ describe("MPI from threads", function()
   end)
 
   it("calls collectives on a communicator of each thread", function()
-    local comms = {}
+    local comms, own_sum = {}, mpi.op("x + y", { commute = true })
     for id = 0, 3 do comms[id + 1] = WORLD:dup() end
     with_pools(function(pool, n)
-      local wrong = pool:run(function(id, _, list)
+      local wrong = pool:run(function(id, _, list, op)
         local m = require "nmpi"
         local comm, me, all, bad = list[id + 1], m.rank(), m.size(), 0
         for round = 1, 10 do
@@ -636,15 +674,16 @@ describe("MPI from threads", function()
           m.bcast(a, round % all, comm)
           if a[3] ~= id + round then bad = bad + 1 end
           local x, total = m.zeros(3):fill(me + id * round), m.zeros(6):slice { nil, nil, 2 }
-          local _, request = m.iallreduce(x, total, m.SUM, comm)
+          local _, request = m.iallreduce(x, total, round % 2 == 0 and op or m.SUM, comm)
           if m.wait(request) ~= m.SUCCESS or total[2] ~= sum then bad = bad + 1 end
         end
         m.barrier(comm)
         return bad
-      end, comms)
+      end, comms, own_sum)
       for id = 0, n - 1 do assert.equal(0, wrong[id + 1]) end
     end)
     for id = 0, 3 do comms[id + 1]:free() end
+    own_sum:free()
   end)
 
   it("makes and frees communicators in threads", function()
@@ -783,18 +822,21 @@ describe("memory that threads share", function()
 
   it("does not grow with the pools", function()
     local function make(n)
+      local most = 0
       for i = 1, n do
         assert.same({ i }, thread.parallel(1, function(_, _, x) return x end, i))
-        thread.pool(1) -- dropped
-        if i % 4 == 0 then collect() end
+        thread.pool(2) -- dropped
+        most = math.max(most, (process_figures()))
       end
       collect()
+      return most
     end
-    make(4)
+    make(2)
     local threads, kilobytes = process_figures()
-    make(16)
+    local most = make(10)
     local threads_after, kilobytes_after = process_figures()
     assert.equal(threads, threads_after)
+    assert.is_true(most < threads + 14, most .. " threads") -- a pool that is dropped is soon collected
     assert.is_true(kilobytes_after < kilobytes + 8192, ("%d kB, then %d"):format(kilobytes, kilobytes_after))
   end)
 end)

@@ -86,14 +86,15 @@ function methods.range(self, n)
 end
 
 local function next_chunk(state)
-  local from = C.nmpi_member_take(state.member, state.chunk)
+  local where = "team:chunks"
+  local from = check.value(C.nmpi_member_take(member_of(state.team, where), state.chunk, state.meetings), where)
   if from >= state.n then return nil end
   local to = from + state.chunk
   return from, to < state.n and to or state.n
 end
 
 --- Hands out 0 to n - 1 in pieces, each to the thread that comes for it first. Every thread comes here, and waits for
--- the others at the beginning.
+-- the others at the beginning; they must not meet within the loop.
 -- @int n
 -- @int[opt=1] chunk the size of a piece
 -- @return an iterator over the pieces of this thread: the first of each, and the one past its last
@@ -104,7 +105,7 @@ function methods.chunks(self, n, chunk)
   n = size_of(n, where, "n", 0)
   chunk = chunk == nil and 1 or size_of(chunk, where, "chunk", 1)
   status(C.nmpi_member_barrier(member), where)
-  return next_chunk, { member = member, n = n, chunk = chunk }
+  return next_chunk, { team = self, n = n, chunk = chunk, meetings = C.nmpi_member_meetings(member) }
 end
 
 local function new(member)
@@ -127,11 +128,12 @@ local function call(member, fn, reader, count)
 end
 
 local function describe(err)
-  local m = getmetatable(err)
-  if type(err) == "string" or type(err) == "number" or type(m) == "table" and m.__tostring then
-    return tostring(err)
+  local kind, m = type(err), getmetatable(err)
+  if kind == "string" or kind == "number" or type(m) == "table" and rawget(m, "__tostring") then
+    local good, text = pcall(tostring, err)
+    if good and type(text) == "string" then return text end
   end
-  return ("(error object is a %s value)"):format(type(err))
+  return ("(error object is a %s value)"):format(kind)
 end
 
 --- What the thread does that has made the team, as its member 0. Returns whether it went well, and the result or the
@@ -172,11 +174,12 @@ local function enter(address)
   local work = C.nmpi_member_work(member)
   if not current then current = new(member) end
   if work.forget ~= 0 then functions = {} end
+  kept = nil
+  values.clear(answer)
   local fn = functions[work["function"]] or load_function(work)
   kept = call(member, fn, values.reader(work.values), work.count)
   if C.nmpi_memory_pressures() ~= pressures then collect() end
-  if kept == nil then return end
-  values.clear(answer)
+  if type(kept) == "nil" then return end
   values.put(answer, kept, "thread", "result")
   C.nmpi_member_answer(member, answer.data, answer.count)
 end

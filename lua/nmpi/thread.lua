@@ -29,7 +29,9 @@ require "nmpi"
 
 local type, setmetatable, getmetatable = type, setmetatable, getmetatable
 local mismatch, raise, status = check.mismatch, check.raise, check.status
+local band = require("bit").band
 local array_ct = ffi.typeof "nmpi_array"
+local INT64, READONLY = C.NMPI_INT64, C.NMPI_READONLY
 
 local thread = {}
 
@@ -46,13 +48,8 @@ local KEPT_FUNCTIONS = 256
 local function check_function(fn, where)
   if type(fn) ~= "function" then mismatch(where, "fn", "a function", fn) end
   if debug.getinfo(fn, "S").what == "C" then mismatch(where, "fn", "a function written in Lua", fn) end
-  local names = {}
-  while true do
-    local name = debug.getupvalue(fn, #names + 1)
-    if not name then break end
-    names[#names + 1] = name ~= "" and name or "?"
-  end
-  if names[1] then
+  local names = check.upvalues(fn)
+  if #names > 0 then
     raise(where, ("argument 'fn': expected a function without upvalues, got one with %s: what it uses must be an "
       .. "argument, or be required in the function"):format(table.concat(names, ", ")))
   end
@@ -80,6 +77,9 @@ local function number_of(self, fn, where)
 end
 
 -- ---- pools ----
+
+-- What a thread with its state occupies, of which the garbage collector does not know when a pool is dropped.
+local STATE_KIB = 512
 
 local function this(self, where)
   if type(self) ~= "table" or getmetatable(self) ~= meta then
@@ -154,6 +154,7 @@ local function run(self, where, fn, a, b, c, d, e, f, g, h, i, j, excess)
   local answers = C.nmpi_team_finish(self.team[0], not good and result or nil)
   self.running = false
   keep(kept)
+  values.clear(arguments)
   work.forget = 0
   if answers < 0 then fail(self, where) end
   if answers == 0 and result == nil then return nil end
@@ -220,7 +221,9 @@ end
 -- those of structs in arrays
 -- @return a pool
 function thread.pool(n)
-  return (new(n, "thread.pool"))
+  local pool = new(n, "thread.pool")
+  collectgarbage("step", STATE_KIB * pool.size)
+  return pool
 end
 
 --- Runs `fn(id, n, ...)` in n threads that are made for it, and waits until all have returned: a pool for one call.
@@ -255,7 +258,9 @@ local before = ffi.new "int64_t[1]"
 -- @treturn number what the element was before
 function thread.fetch_add(a, i, x)
   local where = "thread.fetch_add"
-  if not ffi.istype(array_ct, a) or a == nil then mismatch(where, "a", "an array", a) end
+  if not ffi.istype(array_ct, a) or a == nil or a.type ~= INT64 or a.ndim ~= 1 or band(a.flags, READONLY) ~= 0 then
+    mismatch(where, "a", "a writable array of int64 and one dimension", a)
+  end
   status(C.nmpi_array_fetch_add(a, check.integer(i, where, "i"), check.integer(x, where, "x"), before), where)
   return (tonumber(before[0]))
 end

@@ -13,7 +13,8 @@ local mismatch = check.mismatch
 local new_struct = ffi.new
 
 local NIL, BOOLEAN, NUMBER, STRING = C.NMPI_VALUE_NIL, C.NMPI_VALUE_BOOLEAN, C.NMPI_VALUE_NUMBER, C.NMPI_VALUE_STRING
-local TABLE, ARRAY, COMM, OP = C.NMPI_VALUE_TABLE, C.NMPI_VALUE_ARRAY, C.NMPI_VALUE_COMM, C.NMPI_VALUE_OP
+local TABLE, AGAIN, ARRAY = C.NMPI_VALUE_TABLE, C.NMPI_VALUE_AGAIN, C.NMPI_VALUE_ARRAY
+local COMM, OP = C.NMPI_VALUE_COMM, C.NMPI_VALUE_OP
 local NONE, STRUCT = C.NMPI_NONE, C.NMPI_STRUCT
 
 local array_ct, comm_ct, op_ct = typeof "nmpi_array", typeof "nmpi_comm *", typeof "nmpi_op *"
@@ -23,6 +24,7 @@ local values_ct = typeof "nmpi_value[?]"
 local EXPECTED = "nil, a boolean, a number, a string, an array, a communicator, an operator, or a table of those"
 
 local MAX_DEPTH = 100 -- each level is a recursion
+local OPEN = 0 -- the number of a table that is being written
 
 local values = {}
 
@@ -30,12 +32,12 @@ local values = {}
 
 --- Where values are written. What they refer to must be kept until they have been read.
 function values.writer()
-  return { data = values_ct(16), room = 16, count = 0, depth = 0 }
+  return { data = values_ct(16), room = 16, count = 0, depth = 0, tables = 0 }
 end
 
 --- Forgets what has been written.
 function values.clear(w)
-  w.count, w.depth, w.open = 0, 0, nil
+  w.count, w.depth, w.tables, w.known = 0, 0, 0, nil
 end
 
 local function grow(w)
@@ -55,12 +57,17 @@ local put
 
 local function put_table(w, t, where, argument)
   if getmetatable(t) ~= nil then mismatch(where, argument, "a table without a metatable", t) end
-  local open = w.open or {}
-  if open[t] then mismatch(where, argument, "a table without cycles", t) end
+  local known = w.known or {} -- by table: its number
+  if known[t] == OPEN then mismatch(where, argument, "a table without cycles", t) end
+  if known[t] then
+    local v = append(w)
+    v.kind, v.size = AGAIN, known[t]
+    return
+  end
   if w.depth == MAX_DEPTH then mismatch(where, argument, "tables at most 100 deep", t) end
-  w.open, w.depth = open, w.depth + 1
-  open[t] = true
-  local head, pairs_put = w.count, 0
+  local head, number, pairs_put = w.count, w.tables + 1, 0
+  w.known, w.tables, w.depth = known, number, w.depth + 1
+  known[t] = OPEN
   append(w).kind = TABLE
   for key, value in pairs(t) do
     local kind = type(key)
@@ -72,7 +79,7 @@ local function put_table(w, t, where, argument)
     pairs_put = pairs_put + 1
   end
   w.data[head].size = pairs_put
-  open[t], w.depth = nil, w.depth - 1
+  known[t], w.depth = number, w.depth - 1
 end
 
 local function put_array(w, a, where, argument)
@@ -132,7 +139,8 @@ end
 local get
 
 local function get_table(r, size)
-  local t = {}
+  local t, tables = {}, r.tables or {}
+  r.tables, tables[#tables + 1] = tables, t
   for _ = 1, size do
     local key = get(r)
     t[key] = get(r)
@@ -165,6 +173,7 @@ function get(r)
   if kind == STRING then return (string_of(v.pointer, v.size)) end
   if kind == BOOLEAN then return v.number ~= 0 end
   if kind == TABLE then return (get_table(r, tonumber(v.size))) end
+  if kind == AGAIN then return r.tables[tonumber(v.size)] end
   if kind == ARRAY then return (get_array(r, cast(array_pointer, v.pointer))) end
   if kind == COMM then return (cast(comm_ct, v.pointer)) end
   if kind == OP then return (cast(op_ct, v.pointer)) end
