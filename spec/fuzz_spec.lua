@@ -6,6 +6,7 @@
 local ffi = require "ffi"
 local mpi = require "nmpi"
 local cart = require "nmpi.cart"
+local thread = require "nmpi.thread"
 require "spec.support.data" -- declares structs
 
 local SELF = mpi.COMM_SELF
@@ -297,6 +298,26 @@ local domain_methods = {
 }
 local halo_methods = { exchange = {}, start = {}, finish = {} }
 
+-- Of nmpi.thread.
+local team_size = mostly(function()
+  return pick { 1, 2, 0, { 1, main = true }, { 2, main = "yes" }, { 1, cdef = "int" }, { 1, cdef = "struct {" } }
+end)
+local work = mostly(function() return pick { ignore, function() return draw end, loadstring "return select(3, ...)",
+  loadstring "return { ... }", loadstring "error(select(3, ...))" } end)
+
+local function threads()
+  local value = team_size()
+  return type(value) == "number" and value > 2 and 2 or value
+end
+
+local thread_routines = {
+  pool = { threads }, parallel = { threads, work, any, any }, team = { any }, fetch_add = { array, whole, whole },
+}
+local pool_methods = { run = { work, any, any, any }, close = {} }
+local team_methods = {
+  barrier = {}, reduce = { whole, op }, lock = {}, unlock = {}, range = { whole }, chunks = { whole, whole },
+}
+
 -- ---- calls ----
 
 -- What a failure was about: written down before the call, since a crash leaves nothing else.
@@ -454,5 +475,39 @@ describe("no call crashes, whatever its arguments:", function()
     halo:finish()
     grid:free()
     domain:free()
+  end)
+
+  it("teams of threads", function()
+    local thread_names = {}
+    for name in pairs(thread) do
+      assert(thread_routines[name], name .. " is not among the routines that are called")
+      thread_names[#thread_names + 1] = name
+    end
+    table.sort(thread_names)
+    for round = 1, 12 * ROUNDS do
+      for k, name in ipairs(thread_names) do
+        seed(round * 1000 + k + 900000)
+        call("thread." .. name, thread[name], thread_routines[name])
+      end
+      collectgarbage()
+    end
+    local pool = thread.pool { 2, main = true }
+    call_methods("pool", pool, pool_methods, {
+      function() return pool end,
+      function()
+        pool:close()
+        pool = thread.pool { 2, main = true }
+        return pool
+      end,
+    }, 20)
+    pool:close()
+    -- The function of a thread has no upvalues.
+    rawset(_G, "nmpi_spec_fuzz", function(team)
+      call_methods("team", team, team_methods, { function() return team end }, 60)
+    end)
+    thread.parallel({ 1, main = true }, function()
+      nmpi_spec_fuzz(require("nmpi.thread").team()) -- luacheck: ignore 113
+    end)
+    rawset(_G, "nmpi_spec_fuzz", nil)
   end)
 end)
