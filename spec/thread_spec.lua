@@ -403,6 +403,12 @@ describe("an error in a thread", function()
           local message = refuses(function() pool:run(fn, failing) end, ("thread %d of %d"):format(failing, n), "first")
           assert.is_nil(message:find("has failed", 1, true), message)
         end
+        if n == 4 then -- what the others do with the error is their own
+          local caught = loadstring("local id, _, bad = ... local team = require('nmpi.thread').team() "
+            .. "if id == bad then error('first') end "
+            .. "pcall(function() " .. call .. " end) if id == (bad + 1) % 4 then error('second') end")
+          refuses(function() pool:run(caught, n - 1) end, "first", "second")
+        end
         -- Whoever returns without meeting the others.
         fn = loadstring("local id, _, gone = ... local team = require('nmpi.thread').team() "
           .. "if id ~= gone then " .. call .. " end")

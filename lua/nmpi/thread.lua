@@ -108,8 +108,9 @@ local function fail(self, where)
   local messages = {}
   for id = 0, self.size - 1 do
     local member = C.nmpi_team_member(self.team[0], id)
-    if member.error ~= nil and not member.consequence then
-      local text = ffi.string(member.error):gsub("\n\t[^\n]*nmpi/team%.lua:[^\n]*", "")
+    local text = member.error ~= nil and ffi.string(member.error):gsub("\n\t[^\n]*nmpi/team%.lua:[^\n]*", "")
+    -- A thread may have caught what follows from another one's failure, and have failed by itself.
+    if text and not (member.consequence and text:find "thread %d+ has failed") then
       messages[#messages + 1] = ("thread %d of %d: %s"):format(id, self.size, text)
     end
   end
