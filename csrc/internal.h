@@ -166,10 +166,11 @@ struct nmpi_op {
 
 extern nmpi_op *const op_sum;
 
-int check_made_op(const nmpi_op **op, const nmpi_array *data, const char *argument);
+int check_made_op(const nmpi_op *op, const nmpi_array *data, const char *argument);
 
 /* Whether an operator is one of MPI's that is defined on a dtype; NULL stands for MPI_SUM. If so, what Lua holds is
- * replaced by the struct. */
+ * replaced by the struct. One that a script has made remains what Lua holds: op_begin looks whether it is still that
+ * one. */
 SHORT_PATH bool op_applies(const nmpi_op **op, int dtype) {
   const nmpi_op *held = *op != NULL ? *op : op_sum, *found = handle_of(held);
   if ((found->kinds & (int)dtypes[dtype].kind) == 0) return false;
@@ -178,7 +179,7 @@ SHORT_PATH bool op_applies(const nmpi_op **op, int dtype) {
 }
 
 SHORT_PATH int check_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
-  return op_applies(op, data->type) ? NMPI_SUCCESS : check_made_op(op, data, argument);
+  return op_applies(op, data->type) ? NMPI_SUCCESS : check_made_op(*op, data, argument);
 }
 
 /* The handle to reduce data of a dtype with. */

@@ -225,14 +225,13 @@ static void apply(void *in, void *inout, int *n, MPI_Datatype *type) {
 static custom *custom_new(const custom *settings) {
   pthread_mutex_lock(&mutex);
   custom *c = handle_new(&unused, sizeof *c);
-  pthread_mutex_unlock(&mutex);
-  if (c == NULL) {
-    fail(NULL, "no memory for another operator");
-    return NULL;
+  if (c != NULL) {
+    handle h = c->op.h;
+    *c = *settings;
+    c->op.h = h;
   }
-  handle h = c->op.h;
-  *c = *settings;
-  c->op.h = h;
+  pthread_mutex_unlock(&mutex);
+  if (c == NULL) fail(NULL, "no memory for another operator");
   return c;
 }
 
@@ -380,27 +379,29 @@ void op_finalize(void) {
 
 /* ---- in a reduction ---- */
 
-int check_made_op(const nmpi_op **op, const nmpi_array *data, const char *argument) {
-  const nmpi_op *held = *op != NULL ? *op : op_sum;
-  const custom *c = handle_of(held);
+int check_made_op(const nmpi_op *op, const nmpi_array *data, const char *argument) {
+  const nmpi_op *held = op != NULL ? op : op_sum;
+  const nmpi_op *found = handle_of(held);
   const char *name = nmpi_dtype_name(data->type);
-  if (c->op.name != NULL) {
-    return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", c->op.name, argument, name);
+  if (found->name != NULL) {
+    return fail("op", "MPI_%s is not defined on the dtype of '%s', %s", found->name, argument,
+                name);
   }
+  const custom *c = (const custom *)found;
   pthread_mutex_lock(&mutex);
   bool live = c->op.h.live == held;
+  int dtype = c->dtype, ctype = c->ctype;
   pthread_mutex_unlock(&mutex);
   if (!live) return fail_freed();
-  *op = &c->op;
-  if (c->dtype == NMPI_NONE && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
-  if (c->dtype == data->type && c->ctype == data->ctype) return NMPI_SUCCESS;
-  if (c->dtype == NMPI_NONE) {
+  if (dtype == NMPI_NONE && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
+  if (dtype == data->type && ctype == data->ctype) return NMPI_SUCCESS;
+  if (dtype == NMPI_NONE) {
     return fail("op",
                 "expected an operator made for the struct of '%s', got one made without a dtype",
                 argument);
   }
   return fail("op", "expected an operator made for the dtype of '%s', %s, got one made for %s%s",
-              argument, name, data->type == c->dtype ? "another " : "", nmpi_dtype_name(c->dtype));
+              argument, name, data->type == dtype ? "another " : "", nmpi_dtype_name(dtype));
 }
 
 static int variant_type(custom *c, const nmpi_array *data, MPI_Datatype *type) {
@@ -424,16 +425,16 @@ static int variant_type(custom *c, const nmpi_array *data, MPI_Datatype *type) {
 }
 
 int op_begin(const nmpi_op *op, const nmpi_array *data, MPI_Op *handle, MPI_Datatype *type) {
-  *handle = op_handle(op, data->type);
+  custom *c = handle_of(op);
+  *handle = op_handle(&c->op, data->type);
   *type = dtypes[data->type].type;
-  if (op->name != NULL) return NMPI_SUCCESS;
-  custom *c = (custom *)op;
+  if (c->op.name != NULL) return NMPI_SUCCESS;
   pthread_mutex_lock(&mutex);
-  bool live = c->op.h.live != NULL;
+  bool live = c->op.h.live == op;
   if (live) c->uses++;
   pthread_mutex_unlock(&mutex);
   if (!live) return fail_freed();
-  *handle = op->handle;
+  *handle = c->op.handle;
   if (c->code == NULL && data->type != NMPI_STRUCT) return NMPI_SUCCESS;
   int code = variant_type(c, data, type);
   if (code != MPI_SUCCESS) op_end(op);
@@ -441,8 +442,8 @@ int op_begin(const nmpi_op *op, const nmpi_array *data, MPI_Op *handle, MPI_Data
 }
 
 void op_end(const nmpi_op *op) {
-  if (op->name != NULL) return;
-  custom *c = (custom *)op;
+  custom *c = handle_of(op);
+  if (c->op.name != NULL) return;
   pthread_mutex_lock(&mutex);
   bool done = --c->uses == 0 && c->op.h.live == NULL;
   pthread_mutex_unlock(&mutex);
