@@ -5,7 +5,7 @@ local ffi = require "ffi"
 local argparse = require "argparse"
 local mpi = require "nmpi"
 
-ffi.cdef "int isatty(int file);"
+ffi.cdef "int isatty(int file); long readlink(const char *path, char *buffer, size_t size);"
 
 local rank, size = mpi.rank(), mpi.size()
 local program = arg[0]:match "([^/]*)%.lua$" or arg[0]
@@ -136,25 +136,32 @@ function solver.choice(option, values)
   end
 end
 
+-- Why a file cannot be written there, or nil.
+local function output_problem(path, overwrite)
+  local ENOENT = 2
+  local there, reason, code = io.open(path, "rb")
+  if there then
+    local _, no_file = there:read(1)
+    there:close()
+    if no_file then return path .. ": " .. no_file end
+    if not overwrite then return path .. " exists already: name another file, or add --overwrite" end
+  elseif code ~= ENOENT then
+    return reason
+  end
+  local part, refusal = io.open(path .. ".part", "ab")
+  if not part then return (refusal:gsub("%.part: ", ": ")) end
+  part:close()
+  os.remove(path .. ".part")
+end
+
+-- The options that files have been asked for by.
+local outputs = {}
+
 --- Ends the program unless a file can be written there; one that is there already has to be given up by `overwrite`.
 function solver.check_output(option, path, overwrite)
-  local problem
-  if rank == 0 then
-    local there = io.open(path, "rb")
-    if there then
-      there:close()
-      if not overwrite then problem = ("%s exists already: name another file, or add --overwrite"):format(path) end
-    end
-    if not problem then
-      local part, reason = io.open(path .. ".part", "ab")
-      if part then
-        part:close()
-        os.remove(path .. ".part")
-      else
-        problem = reason:gsub("%.part: ", ": ")
-      end
-    end
-  end
+  if outputs[path] then solver.fail(option, path .. " is the file of " .. outputs[path] .. " too") end
+  outputs[path] = option
+  local problem = rank == 0 and output_problem(path, overwrite)
   solver.agree(problem and option .. ": " .. problem)
 end
 
@@ -166,11 +173,38 @@ local function duration(seconds)
   return ("%d:%02d h"):format(seconds / 3600, seconds % 3600 / 60)
 end
 
+-- What stderr of a process is, such as "/dev/pts/1" or "pipe:[70]"; "" where that cannot be told.
+local function stderr_of(process)
+  local buffer = ffi.new "char[80]"
+  local length = ffi.C.readlink(("/proc/%s/fd/2"):format(process), buffer, 80)
+  return length > 0 and ffi.string(buffer, length) or ""
+end
+
+local function name_and_parent(process)
+  local file = io.open(("/proc/%s/stat"):format(process))
+  local text = file and file:read "*a" or ""
+  if file then file:close() end
+  return text:match "%((.*)%) %a (%d+)"
+end
+
+-- Whether what is written to stderr gets to a terminal. To a rank, mpiexec's is hidden behind a pipe.
+local function has_terminal()
+  if ffi.C.isatty(2) ~= 0 then return true end
+  local process = "self"
+  local name, parent = name_and_parent(process)
+  while name and not name:find "^mpi" and not name:find "run$" do
+    if not stderr_of(process):find "^%a+:" then return false end
+    process = parent
+    name, parent = name_and_parent(process)
+  end
+  return stderr_of(process):find "^/dev/[pt]t" ~= nil
+end
+
 --- Returns a function show(done, steps, note, ...), to be called as often as one likes: on rank 0, where it has a
 -- terminal, it shows how much is done of the total, how many steps a second, how long it will still take, and the note,
 -- a format of what follows. Without arguments it removes that line.
 function solver.progress(total)
-  if rank ~= 0 or ffi.C.isatty(2) == 0 then return function() end end
+  if rank ~= 0 or not has_terminal() then return function() end end
   local WIDTH, INTERVAL = 30, 0.2
   local start = mpi.wtime()
   local next_time = start
@@ -228,16 +262,28 @@ local function script(path, field, settings)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- Whether a PNG picture has its last chunk: on a full disk gnuplot ends as ever.
+local function is_whole(path)
+  local file = io.open(path, "rb")
+  if not file then return false end
+  file:seek("end", -12)
+  local last = file:read(12)
+  file:close()
+  return last == "\0\0\0\0IEND\174B`\130"
+end
+
 local function draw(path, field, settings)
   local image = field:transpose():copy("C") -- gnuplot's first index varies fastest
   local input, part = os.tmpname(), path .. ".part"
   local file = assert(io.open(input, "wb"))
   local written, reason = file:write(script(part, field, settings),
     ffi.string(image.data, image.size * image.itemsize))
-  file:close()
+  local closed, loss = file:close() -- which writes what is still in a buffer
+  if written then written, reason = closed, loss end
   local code = written and os.execute(("gnuplot <'%s'"):format(input))
   os.remove(input)
   if written then written, reason = code == 0, "gnuplot has failed" end
+  if written then written, reason = is_whole(part), "gnuplot could not write all of it" end
   if written then written, reason = os.rename(part, path) end
   if not written then
     os.remove(part)

@@ -441,7 +441,7 @@ end
 function model.gather(self, number)
   local domain = self.domain
   local global = domain.comm:rank() == 0 and mpi.zeros(domain.global) or nil
-  domain:gather_field(workers[self.number].fields[number].now.array, global, 0)
+  assert(domain:gather_field(workers[self.number].fields[number].now.array, global) == mpi.SUCCESS)
   return global
 end
 

@@ -2,6 +2,7 @@
 -- Runs programs from specs that are no MPI processes themselves.
 
 local system = require "system"
+local assert = require "luassert"
 
 local job = {}
 
@@ -89,6 +90,22 @@ function job.run(t)
   local code, out, err = tonumber(read(base)), read(base .. ".out"), read(base .. ".err")
   for _, ending in ipairs { "", ".in", ".out", ".err" } do os.remove(base .. ending) end
   return code, out, err, seconds
+end
+
+--- Checks that a program of examples/, of this name, has ended because of bad input: with one line, on one rank, that
+-- matches a pattern after the program's name, no traceback and no results.
+-- @return code, out and err, as job.run returns them
+function job.assert_refused(name, pattern, code, out, err)
+  assert.not_equal(0, code)
+  assert.not_equal(124, code, "timed out")
+  assert.equal("", out)
+  local lines = {}
+  for line in err:gmatch "[^\n]+" do
+    if line:find(name .. ": ", 1, true) == 1 then lines[#lines + 1] = line end
+  end
+  assert.equal(1, #lines, err)
+  assert.matches("^" .. name .. ": " .. pattern, lines[1])
+  assert.not_matches("traceback", err)
 end
 
 --- Calls f with the path of a file that holds text and is gone afterwards. Returns what f returns, or raises its error.
