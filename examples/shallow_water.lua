@@ -61,21 +61,25 @@ end
 
 -- ---- a step, which every thread runs: it has no upvalues ----
 
-local function advance(_, _, number, count, x_scale, y_scale)
+local function advance(id, _, number, count, x_scale, y_scale, greatest)
   local self = require("numerics.mpdata").worker(number)
-  local W, EPSILON = self.width, 1e-7
+  local W, EPSILON, abs, max = self.width, 1e-7, math.abs, math.max
 
   -- Courant numbers of the faces: the mean velocity of the cells at both sides, which is 0 where there is no water.
-  local function find_courant(courant, h, momentum, stride, scale, i0, i1, j0, j1)
+  -- Returns the greatest, or `worst` if that is greater.
+  local function find_courant(courant, h, momentum, stride, scale, i0, i1, j0, j1, worst)
     local h_next, momentum_next = h + stride, momentum + stride
     for i = i0, i1 - 1 do
       for k = i * W + j0, i * W + j1 - 1 do
         local here, following = 0, 0
         if h[k] > EPSILON then here = momentum[k] / h[k] end
         if h_next[k] > EPSILON then following = momentum_next[k] / h_next[k] end
-        courant[k] = 0.5 * (here + following) * scale
+        local C = 0.5 * (here + following) * scale
+        courant[k] = C
+        worst = max(worst, abs(C))
       end
     end
+    return worst
   end
 
   -- Half of what gravity does to a momentum in a step.
@@ -99,8 +103,8 @@ local function advance(_, _, number, count, x_scale, y_scale)
     self:fill(depth.now)
     self:fill(uh.now)
     self:fill(vh.now)
-    find_courant(self.cx.data, depth.now.data, uh.now.data, W, x_scale, x0, x1, x2, x3)
-    find_courant(self.cy.data, depth.now.data, vh.now.data, 1, y_scale, y0, y1, y2, y3)
+    local worst = find_courant(self.cx.data, depth.now.data, uh.now.data, W, x_scale, x0, x1, x2, x3, greatest[id])
+    greatest[id] = find_courant(self.cy.data, depth.now.data, vh.now.data, 1, y_scale, y0, y1, y2, y3, worst)
     self:step(1)
     self:fill(depth.now)
     kick(uh.now.data, depth.now.data, W, x_scale / 4, i0, i1, j0, j1)
@@ -120,8 +124,15 @@ local model = advection.model(options, { fields = 3, infinite_gauge = corrected,
 model:set(1, function(i, j) return height(i, j, HALF_AXES[1], HALF_AXES[2]) end)
 local first = model:gather(1)
 
+-- The greatest Courant number so far, of each thread.
+local greatest = mpi.zeros(options.threads)
+
 local seconds = advection.run(model, options, steps, function(n)
-  model:run(advance, n, dt / dx, dt / dy)
+  model:run(advance, n, dt / dx, dt / dy, greatest)
+  local worst = mpi.allreduce(math.max(unpack(greatest:totable())), mpi.MAX)
+  if worst > 1 then
+    solver.fail("--dt", ("the Courant numbers reach %g, more than 1: try smaller steps"):format(worst))
+  end
 end, { "h", "uh", "vh" }, { dt = dt }, "--dt")
 
 -- ---- results ----
