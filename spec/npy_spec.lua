@@ -72,54 +72,46 @@ local PROGRAM = [[
 
 local READ = [[
 import sys, numpy, glob, os
-path, n = sys.argv[1], int(sys.argv[2])
-names = sorted(glob.glob(path + "/*s*.npy"))
 i, j = numpy.indices((5, 3))
 x = i * 7 + j
-count = 0
-for name in names:
-    base = os.path.basename(name)
-    if not base.startswith(("rows", "columns")): continue
-    a = numpy.load(name)
-    assert a.shape == (5, 3), name
-    if a.dtype == bool: expected = x % 3 == 0
-    elif a.dtype.kind == "c": expected = x - 1j * x
-    elif a.dtype.kind == "S": expected = None
-    else: expected = x
-    if expected is None: assert a.tobytes() == bytes(x.ravel().tolist()), name
-    else: assert (a == expected).all(), name
-    count += 1
-assert numpy.load(path + "/planes.npy").shape == (n, 1, 3)
-assert (numpy.load(path + "/planes.npy")[:, 0] == numpy.arange(n)[:, None] * 7 + numpy.arange(3)).all()
-assert (numpy.load(path + "/line.npy") == numpy.arange(n) + 0.25).all()
-assert numpy.load(path + "/number.npy")[()] == 7
-assert numpy.load(path + "/nothing.npy").shape == (0, 4)
-print(count)
+for path in sys.argv[1:]:
+    names = glob.glob(path + "/rows*.npy") + glob.glob(path + "/columns*.npy")
+    for name in names:
+        a = numpy.load(name)
+        assert a.shape == (5, 3), name
+        if a.dtype.kind == "S": assert a.tobytes() == bytes(x.ravel().tolist()), name
+        elif a.dtype == bool: assert (a == (x % 3 == 0)).all(), name
+        elif a.dtype.kind == "c": assert (a == x - 1j * x).all(), name
+        else: assert (a == x).all(), name
+    n = int(os.path.basename(path)[0])
+    assert numpy.load(path + "/planes.npy").shape == (n, 1, 3)
+    assert (numpy.load(path + "/planes.npy")[:, 0] == numpy.arange(n)[:, None] * 7 + numpy.arange(3)).all()
+    assert (numpy.load(path + "/line.npy") == numpy.arange(n) + 0.25).all()
+    assert numpy.load(path + "/number.npy")[()] == 7
+    assert numpy.load(path + "/nothing.npy").shape == (0, 4)
+    print(len(names))
 ]]
 
-describe("files of 1 to 4 ranks", function()
-  it("have the same bytes, and NumPy reads them", function()
-    files.with_directory(function(directory)
-      local first = {}
-      for _, mode in ipairs { "on", "off" } do
-        for n = 1, 4 do
-          local path = ("%s/%d%s"):format(directory, n, mode)
-          os.execute("mkdir " .. path)
-          files.run(PROGRAM, n, path, mode)
-          local names = files.output("ls", path)
-          assert.is_nil(names:find "part")
-          for name in names:gmatch "%S+" do
-            local bytes = files.read(path .. "/" .. name)
-            if name:find "^rows" or name:find "^columns" then
-              first[name] = first[name] or bytes
-              assert(first[name] == bytes, name .. " differs on " .. n)
-            end
-          end
-          if python then assert.equal("28\n", files.output(python, "-c", READ, path, n)) end
+it("files of 1 to 4 ranks have the same bytes, and NumPy reads them", function()
+  files.with_directory(function(directory)
+    local paths, first = {}, {}
+    files.each_job(function(n, mode)
+      local path = ("%s/%d%s"):format(directory, n, mode)
+      paths[#paths + 1] = path
+      os.execute("mkdir " .. path)
+      files.run(PROGRAM, n, path, mode)
+      local names = files.output("ls", path)
+      assert.is_nil(names:find "part")
+      for name in names:gmatch "%S+" do
+        local bytes = files.read(path .. "/" .. name)
+        if name:find "^rows" or name:find "^columns" then
+          first[name] = first[name] or bytes
+          assert(first[name] == bytes, name .. " differs on " .. n)
         end
       end
     end)
     if not python then pending(reason) end
+    assert.equal(("28\n"):rep(#paths), files.output(python, "-c", READ, unpack(paths)))
   end)
 end)
 
@@ -157,6 +149,7 @@ end)
 
 it("what fails on one rank is an error on all", function()
   files.with_directory(function(directory)
+    os.execute(("ln -s /dev/full '%s/full.npy.part'"):format(directory))
     files.run(files.REFUSED .. files.LIMIT .. [[
       local mpi = require "nmpi"
       local npy = require "nmpi.npy"
@@ -185,6 +178,7 @@ it("what fails on one rank is an error on all", function()
       refused("does not lie within", npy.write, other, a, part { start = 4 * r + 1 })
       refused("no option the string \"strat\"", npy.write, other, a, part { strat = 1 })
       refused("argument 'comm'", npy.write, other, a, part { comm = 3 })
+      refused("argument 'overwrite'", npy.write, other, a, part { overwrite = r == 0 and "no" or nil })
       refused("the parts of all ranks have 8 elements", npy.write, other, a, part { shape = 9 })
       refused("No such file", npy.write, arg[1] .. "/none/a.npy", a, part())
       refused("Not a directory", npy.write, path .. "/a.npy", a, part())
@@ -212,6 +206,7 @@ it("what fails on one rank is an error on all", function()
       mpi.barrier()
       refused("too short", npy.read, other, a)
       if ffi.os ~= "Linux" then return end
+      refused("No space left on device", npy.write, arg[1] .. "/full.npy", a, part())
       limit(100000)
       local large = mpi.zeros(20000)
       refused("File too large", npy.write, arg[1] .. "/large.npy", large, { shape = 20000 * n, start = 20000 * r })

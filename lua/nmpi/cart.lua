@@ -139,9 +139,8 @@ function cart.cart_create(dims, periods, reorder, comm)
   local n = fill(entries, dims, where, "dims")
   if type(periods) == "nil" then periods = false end
   fill_booleans(flags, periods, n, where, "periods")
-  if type(reorder) ~= "nil" and type(reorder) ~= "boolean" then mismatch(where, "reorder", "a boolean", reorder) end
-  return (new_comm(C.nmpi_cart_create(communicator(comm, where), n, entries, flags, reorder and 1 or 0, made), made,
-    where))
+  reorder = file.boolean(reorder, where, "reorder") and 1 or 0
+  return (new_comm(C.nmpi_cart_create(communicator(comm, where), n, entries, flags, reorder, made), made, where))
 end
 
 --- Divides a grid into grids of fewer dimensions, such as its rows (MPI\_Cart\_sub). Collective. Every rank frees what
@@ -213,11 +212,6 @@ local domain_meta, halo_meta = { __index = domain_methods }, { __index = halo_me
 
 local DOMAIN_OPTIONS = { decomposition = true, periodic = true, halo = true, split = true, comm = true, reorder = true }
 local HALO_OPTIONS = { corners = true, nonblocking = true }
-
-local function check_boolean(value, where, argument)
-  if type(value) ~= "nil" and type(value) ~= "boolean" then mismatch(where, argument, "a boolean", value) end
-  return value == true
-end
 
 -- For messages: "4 x 3".
 local function times(list)
@@ -318,7 +312,7 @@ local function plan_of(shape, options, size, where)
   if not plan.split then mismatch(where, "split", "'even' or 'ceil'", options.split) end
   fill_booleans(flags, options.periodic ~= nil and options.periodic, n, where, "periodic")
   plan.periodic = booleans_of(flags, n)
-  plan.reorder = check_boolean(options.reorder, where, "reorder")
+  plan.reorder = file.boolean(options.reorder, where, "reorder")
   plan.dims = grid_of(decomposition_of(options.decomposition, n, where), n, size, where)
   check_parts(plan, where)
   return plan
@@ -511,8 +505,8 @@ end
 local function new_halo(self, field, options, where)
   this_domain(self, where)
   options = file.options(options, HALO_OPTIONS, where)
-  local corners = check_boolean(options.corners, where, "corners")
-  local nonblocking = check_boolean(options.nonblocking, where, "nonblocking")
+  local corners = file.boolean(options.corners, where, "corners")
+  local nonblocking = file.boolean(options.nonblocking, where, "nonblocking")
   local a = field_of(self, field, READONLY, where)
   local list = {}
   if nonblocking and corners then

@@ -87,6 +87,11 @@ function file.same(comm, where, facts)
   end
 end
 
+--- Checks arguments on each rank, by a function that returns the facts for `file.same`. Collective.
+function file.checked(comm, where, arguments, ...)
+  file.same(comm, where, file.together(comm, where, arguments, ...))
+end
+
 --- The dtype of an array on all ranks where it counts. Collective.
 function file.common_dtype(comm, where, a, counts)
   local none = C.NMPI_DTYPE_COUNT
@@ -128,6 +133,12 @@ function file.options(options, names, where)
     if not names[name] then raise(where, ("there is no option %s"):format(check.describe(name))) end
   end
   return options
+end
+
+--- A boolean, false where there is none.
+function file.boolean(value, where, argument)
+  if type(value) ~= "nil" and type(value) ~= "boolean" then mismatch(where, argument, "a boolean", value) end
+  return value == true
 end
 
 --- A list of `count` whole numbers from `least` on (any count where that is nil), copied; a number will do for one.
@@ -226,10 +237,13 @@ function file.begin(path, overwrite, bytes, size, where)
   local part = file.part(path)
   local begun, refusal = io.open(part, "wb")
   if not begun then raise(where, refusal) end
-  begun:write(bytes)
-  begun:close()
-  local reserved, lack = pcall(file.reserve, part, size, where)
-  if not reserved then
+  local good, lack = pcall(function()
+    local written, problem = begun:write(bytes)
+    local closed, loss = begun:close() -- which writes what is still in a buffer
+    if not (written and closed) then raise(where, problem or loss) end
+    file.reserve(part, size, where)
+  end)
+  if not good then
     os.remove(part)
     error(lack, 0)
   end

@@ -345,11 +345,6 @@ local function check_name(name, where)
   return name
 end
 
--- Checks arguments on each rank, by a function that returns what is to be the same on all of them.
-local function checked(f, where, arguments, ...)
-  file.same(f.comm, where, file.together(f.comm, where, arguments, ...))
-end
-
 local function adopt(f, class, id, name)
   return setmetatable({ file = f, id = id, name = name }, class)
 end
@@ -409,7 +404,7 @@ local function set_attribute(self, name, value)
   local where = "hdf5.set_attribute"
   local f = open_file(self, where)
   local stored
-  checked(f, where, function()
+  file.checked(f.comm, where, function()
     check_name(name, where)
     stored = attribute_value(value, where)
     return { { "name", name }, { "value", contents(stored), check.describe(value) } }
@@ -461,7 +456,7 @@ end
 local function get_attribute(self, name)
   local where = "hdf5.attribute"
   local f = open_file(self, where)
-  checked(f, where, function() return { { "name", check_name(name, where) } } end)
+  file.checked(f.comm, where, function() return { { "name", check_name(name, where) } } end)
   return (file.together(f.comm, where, read_attribute, self.id, name, where))
 end
 
@@ -487,7 +482,7 @@ local function open(comm, path, name, flags, where)
   local own = comm:dup()
   local good, id = pcall(file.together, comm, where, function()
     local access = list_of(H.H5P_CLS_FILE_ACCESS_ID_g, H.H5Pset_fclose_degree, STRONG)
-    C.nmpi_file_give_comm(own, ffi.cast("void *", H.H5Pset_fapl_mpio), access)
+    got(C.nmpi_file_give_comm(own, ffi.cast("void *", H.H5Pset_fapl_mpio), access), where)
     local result = flags == CREATE and H.H5Fcreate(name, flags, DEFAULT, access) or H.H5Fopen(name, flags, access)
     if result >= 0 then
       H.H5Pclose(access)
@@ -520,14 +515,15 @@ end
 function hdf5.create(path, options)
   local where = "hdf5.create"
   local comm = file.comm(options, where)
-  local facts = file.together(comm, where, function()
+  local overwrite
+  file.checked(comm, where, function()
     options = file.options(options, { comm = true, overwrite = true }, where)
     file.new_path(path, where)
-    return { { "path", path }, { "overwrite", tostring(options.overwrite) } }
+    overwrite = file.boolean(options.overwrite, where, "overwrite")
+    return { { "path", path }, { "overwrite", tostring(overwrite) } }
   end)
-  file.same(comm, where, facts)
   file.together(comm, where, function()
-    if comm:rank() == 0 then file.begin(path, options.overwrite, "", 0, where) end
+    if comm:rank() == 0 then file.begin(path, overwrite, "", 0, where) end
   end)
   return open(comm, path, file.part(path), CREATE, where)
 end
@@ -539,15 +535,15 @@ end
 function hdf5.open(path, options)
   local where = "hdf5.open"
   local comm = file.comm(options, where)
-  local facts = file.together(comm, where, function()
+  local mode
+  file.checked(comm, where, function()
     options = file.options(options, { comm = true, mode = true }, where)
     file.path(path, where)
-    local mode = options.mode or "r"
+    mode = options.mode == nil and "r" or options.mode
     if mode ~= "r" and mode ~= "r+" then mismatch(where, "mode", "'r' or 'r+'", mode) end
     return { { "path", path }, { "mode", mode } }
   end)
-  file.same(comm, where, facts)
-  return open(comm, path, path, options.mode == "r+" and CHANGE or READ, where)
+  return open(comm, path, path, mode == "r+" and CHANGE or READ, where)
 end
 
 --- Sees to it that what has been written is on the disk.
@@ -600,7 +596,7 @@ end
 function group.create_group(self, name)
   local where = "hdf5.create_group"
   local f = open_file(self, where)
-  checked(f, where, function() return { { "name", check_name(name, where) } } end)
+  file.checked(f.comm, where, function() return { { "name", check_name(name, where) } } end)
   local id = change(f, 0, where, function()
     return (got(H.H5Gcreate2(self.id, name, links, DEFAULT, DEFAULT), where))
   end)
@@ -704,7 +700,7 @@ function group.create_dataset(self, name, options)
   local where = "hdf5.create_dataset"
   local f = open_file(self, where)
   local layout
-  checked(f, where, function()
+  file.checked(f.comm, where, function()
     check_name(name, where)
     layout = layout_of(options, where)
     return {
@@ -725,7 +721,7 @@ end
 function group.open_object(self, name)
   local where = "hdf5.open_object"
   local f = open_file(self, where)
-  checked(f, where, function() return { { "name", check_name(name, where) } } end)
+  file.checked(f.comm, where, function() return { { "name", check_name(name, where) } } end)
   local id = file.together(f.comm, where, function()
     local opened = H.H5Oopen(self.id, name, DEFAULT)
     if opened < 0 then raise(where, ("'%s': %s"):format(name, reason())) end
@@ -810,7 +806,7 @@ function dataset.resize(self, shape)
   local where = "hdf5.resize"
   local f = open_file(self, where)
   local wanted
-  checked(f, where, function()
+  file.checked(f.comm, where, function()
     wanted = file.list(shape, #self.shape, 0, where, "shape")
     for d, extent in ipairs(wanted) do
       if extent > self.maxshape[d] then

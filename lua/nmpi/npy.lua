@@ -104,6 +104,7 @@ local OPTIONS = { shape = true, start = true, comm = true, overwrite = true }
 local function writing(path, array, options, comm, where)
   options = file.options(options, OPTIONS, where)
   file.new_path(path, where)
+  file.boolean(options.overwrite, where, "overwrite")
   local a = file.array(array, where, "array")
   if not DESCRIPTIONS[a.dtype] then mismatch(where, "array", "an array of numbers, bool or char", array) end
   local shape = options.shape
@@ -131,7 +132,7 @@ function npy.write(path, array, options)
   local where = "npy.write"
   local comm = file.comm(options, where)
   local a, shape, part = file.together(comm, where, writing, path, array, options, comm, where)
-  local overwrite = options and options.overwrite
+  local overwrite = options ~= nil and options.overwrite == true
   -- An empty part may be of any dtype.
   local total = file.sum(comm, where, tonumber(a.length))
   local dtype = file.common_dtype(comm, where, a, a.length > 0 or total == 0)
@@ -168,8 +169,7 @@ end
 function npy.read(path, array, options)
   local where = "npy.read"
   local comm = file.comm(options, where)
-  file.together(comm, where, file.path, path, where)
-  file.same(comm, where, { { "path", path } })
+  file.checked(comm, where, function() return { { "path", file.path(path, where) } } end)
   local a, part, offset = file.together(comm, where, function()
     options = file.options(options, { start = true, comm = true }, where)
     local into = file.writable(array, where, "array")

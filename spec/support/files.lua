@@ -27,6 +27,15 @@ function files.run(script, n, ...)
   end)
 end
 
+--- Calls act(n, mode) for each job that files must not depend on: of 1 to 4 ranks, or as many as NMPI_TEST_RANKS has,
+-- with the JIT compiler "on" and "off".
+function files.each_job(act)
+  for n in (os.getenv "NMPI_TEST_RANKS" or "1 2 3 4"):gmatch "%d+" do
+    act(tonumber(n), "on")
+    act(tonumber(n), "off")
+  end
+end
+
 --- What a program prints, which must end well.
 function files.output(program, ...)
   local code, out, err = job.run { program = program, args = { ... } }
