@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Messages of more than 2^31 elements, between two ranks. All tests work in the same memory, since fresh pages of so
--- much of it take longer than the messages; each fills it with words of its own, and checks to the last byte what came.
+-- Messages and files of more than 2^31 elements, between two ranks. All tests work in the same memory, since fresh
+-- pages of so much of it take longer than the messages; each fills it with words of its own, and checks to the last
+-- byte what came.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -129,6 +130,29 @@ local function beyond(a)
   if ffi.string(a.data + a.size, 8) ~= GUARDS then return "something lies behind the array" end
 end
 
+-- A path that has room for a file of n bytes, preferably in memory; "" where there is not so much. Rank 0 finds it.
+local function path_with_room(n)
+  local path = mpi.zeros(64, "char")
+  if rank == 0 then
+    local name = os.tmpname()
+    for _, candidate in ipairs { (name:gsub("^/tmp", "/dev/shm")), name } do
+      local file = io.open(candidate, "w")
+      if file then
+        file:close()
+        local status = core.nmpi_file_reserve(candidate, n)
+        os.remove(candidate)
+        if status == SUCCESS then
+          ffi.copy(path.data, candidate)
+          break
+        end
+      end
+    end
+    os.remove(name)
+  end
+  mpi.bcast(path)
+  return ffi.string(path.data)
+end
+
 local function judge(status, problem)
   assert.equal(SUCCESS, status, status ~= SUCCESS and mpi.error_string(status) or nil)
   assert.is_nil(problem or nil)
@@ -246,6 +270,44 @@ describe("more than 2^31 elements", function()
     core.nmpi_set_max_count(2 ^ 31 - 1)
     judge(status, difference(a, 13 + rank)
       or b and (difference(b, function(k) return band(word(k, 13), word(k, 14)) end) or beyond(b)))
+  end)
+
+  -- Rank 0 writes all columns of a row but the last three, which rank 1 does; each reads those of the other.
+  local function test_file(kind, module, save, restore)
+    it("are written to a file and read from it, by " .. module, function()
+      local found, lack = pcall(require, module)
+      if not found then pending(lack) end
+      local path = path_with_room(N + 3)
+      if path == "" then pending(("no room for a file of %.1f GiB"):format(N / 2 ^ 30)) end
+      local a, few, few_here = bytes(0, N), mpi.array({ 1, 2, 3 }, "uint8"), mpi.zeros(3, "uint8")
+      if rank == 0 then fill(a, kind) end
+      local done, problem = pcall(function()
+        save(path, rank == 0 and a or few, { 1, N + 3 }, { 0, rank == 0 and 0 or N })
+        restore(path, rank == 0 and few_here or a, { 0, rank == 0 and N or 0 })
+      end)
+      mpi.barrier()
+      os.remove(path)
+      os.remove(path .. ".part")
+      assert(done, problem)
+      judge(SUCCESS, difference(a, kind) or beyond(a))
+      assert.same(rank == 0 and { 1, 2, 3 } or { 0, 0, 0 }, few_here:totable())
+    end)
+  end
+
+  test_file(15, "nmpi.npy", function(path, array, shape, start)
+    require("nmpi.npy").write(path, array, { shape = shape, start = start })
+  end, function(path, array, start)
+    require("nmpi.npy").read(path, array, { start = start })
+  end)
+
+  test_file(16, "nmpi.hdf5", function(path, array, shape, start)
+    local file = require("nmpi.hdf5").create(path)
+    file:create_dataset("x", { shape = shape, dtype = "uint8" }):write(array, start)
+    file:close()
+  end, function(path, array, start)
+    local file = require("nmpi.hdf5").open(path)
+    file:open_object "x":read(array, start)
+    file:close()
   end)
 
   it("take their memory with them", function()
