@@ -13,8 +13,9 @@ local refuses = require "spec.support.refuses"
 local SUCCESS, SELF = mpi.SUCCESS, mpi.COMM_SELF
 local rank, size = mpi.rank(), mpi.size()
 
-local function note(problems, label, status, memory, expected)
-  local what = status ~= SUCCESS and "status " .. tostring(status) or data.difference(memory, expected)
+-- Notes a status that is no success, else what is wrong.
+local function note(problems, label, status, wrong)
+  local what = status ~= SUCCESS and "status " .. tostring(status) or wrong
   if what then problems[#problems + 1] = label .. ": " .. what end
 end
 
@@ -58,8 +59,8 @@ describe("bcast", function()
     local layout = data.at(layouts or data.layouts_of(n), position + rank)
     local view, memory = data.holding(layout, data.pattern(n, dtype, data.seed(rank)))
     local status = mpi.bcast(view, root)
-    local expected = select(2, data.holding(layout, data.pattern(n, dtype, data.seed(root))))
-    note(problems, ("%d of %s, %s here, from %d"):format(n, dtype, layout, root), status, memory, expected)
+    note(problems, ("%d of %s, %s here, from %d"):format(n, dtype, layout, root), status,
+      data.mismatch(layout, view, memory, data.pattern(n, dtype, data.seed(root))))
   end
 
   it("carries every dtype in every layout", function()
@@ -127,8 +128,9 @@ describe("bcast", function()
     local problems = {}
     for i, dtype in ipairs(data.dtypes) do
       local layout = data.at(data.layouts, i)
-      local view, memory = data.new(layout, 7, dtype, 99)
-      note(problems, dtype, mpi.bcast(view, 0, SELF), memory, select(2, data.new(layout, 7, dtype, 99)))
+      local contents = data.pattern(7, dtype, 99)
+      local view, memory = data.holding(layout, contents)
+      note(problems, dtype, mpi.bcast(view, 0, SELF), data.mismatch(layout, view, memory, contents))
     end
     judge(problems)
   end)
@@ -168,14 +170,18 @@ local function part(dtype)
   return function(k) return f(rank, k) end
 end
 
--- What this rank contributes, or what comes out; short ones are made once.
-local made = {}
+-- What this rank contributes, what comes out, or guards; long ones are kept while the next are of the same dtype.
+local made, long_made = {}, {}
 
 local function contents(what, dtype, n)
-  local key = what .. dtype .. n
-  local a = made[key] or data.pattern(n, dtype, 0, what == "part" and part(dtype) or kind_of(dtype).total)
-  if n <= 1000 then made[key] = a end
-  return a
+  if n > 1000 and long_made.dtype ~= dtype then long_made = { dtype = dtype } end
+  local kept, key = n > 1000 and long_made or made, what .. dtype .. n
+  if not kept[key] then
+    local element = what == "part" and part(dtype) or what == "total" and kind_of(dtype).total
+      or function() return data.guard(dtype) end
+    kept[key] = data.pattern(n, dtype, 0, element)
+  end
+  return kept[key]
 end
 
 -- Each returns the status; what a rank receives is the total, or nothing.
@@ -199,13 +205,10 @@ local function reduce(problems, way, dtype, from, to, n, root)
   local got, memory = data.guards(to, n, dtype)
   local status = ways[way](sent, got, mpi[kind_of(dtype).op], root)
   local label = ("%s to %d, %d of %s, %s to %s"):format(way, root, n, dtype, from, to)
-  local expected = select(2, data.guards(to, n, dtype))
-  if way:find "^all" or rank == root then
-    expected = select(2, data.holding(to, contents("total", dtype, n)))
-  end
-  note(problems, label, status, memory, expected)
-  note(problems, label .. ", what was sent", SUCCESS, sent_memory,
-    select(2, data.holding(from, contents("part", dtype, n))))
+  local expected = contents((way:find "^all" or rank == root) and "total" or "guards", dtype, n)
+  note(problems, label, status, data.mismatch(to, got, memory, expected))
+  note(problems, label .. ", what was sent", SUCCESS,
+    data.mismatch(from, sent, sent_memory, contents("part", dtype, n)))
 end
 
 local names = {}
@@ -334,12 +337,14 @@ describe("the arguments of reductions", function()
     local problems = {}
     for i, dtype in ipairs(reducible) do
       local op, layout = mpi[kind_of(dtype).op], data.at(data.layouts, i)
-      local sent, expected = data.new(layout, 24, dtype, 0, nil, part(dtype))
+      local expected = contents("part", dtype, 24)
+      local sent = data.holding(layout, expected)
       local got, memory = data.guards(layout, 24, dtype)
-      note(problems, "allreduce of " .. dtype, mpi.allreduce(sent, got, op, SELF), memory, expected)
+      local function wrong() return data.mismatch(layout, got, memory, expected) end
+      note(problems, "allreduce of " .. dtype, mpi.allreduce(sent, got, op, SELF), wrong())
       got, memory = data.guards(layout, 24, dtype)
-      note(problems, "reduce of " .. dtype, mpi.reduce(sent, got, op, 0, SELF), memory, expected)
-      note(problems, "in place, " .. dtype, mpi.allreduce(mpi.IN_PLACE, got, op, SELF), memory, expected)
+      note(problems, "reduce of " .. dtype, mpi.reduce(sent, got, op, 0, SELF), wrong())
+      note(problems, "in place, " .. dtype, mpi.allreduce(mpi.IN_PLACE, got, op, SELF), wrong())
     end
     judge(problems)
   end)

@@ -60,18 +60,20 @@ end
 
 -- Sends `length` elements from one layout into another that has room for `room`.
 local function transfer(problems, route, dtype, from, to, length, room, tag)
-  local sent = data.holding(from, data.pattern(length, dtype, data.seed(rank)))
+  local contents = data.pattern(length, dtype, data.seed(rank))
+  local sent, sent_memory = data.holding(from, contents)
   local got, memory = data.guards(to, room, dtype)
   local status, sent_status = route.call(sent, got, tag or TAG)
 
   local arrives = route.from ~= NULL
-  local expected = data.guards("C", room, dtype)
+  local expected = mpi.zeros(room, dtype)
+  if length < room or not arrives then expected:fill(data.guard(dtype)) end
   if arrives then expected:slice({ 0, length }):assign(data.pattern(length, dtype, data.seed(route.from))) end
-  local expected_memory = select(2, data.holding(to, expected))
   note(problems, ("%s, %d of %s, %s to %s of %d"):format(route.name, length, dtype, from, to, room), {
     status = { status, SUCCESS },
     ["status of send"] = { sent_status or SUCCESS, SUCCESS },
-    difference = { data.difference(memory, expected_memory) },
+    difference = { data.mismatch(to, got, memory, expected) },
+    ["what was sent"] = { data.mismatch(from, sent, sent_memory, contents) },
     source = { info.source, route.source or route.from },
     tag = { info.tag, arrives and (tag or TAG) or mpi.ANY_TAG },
     error = { info.error, SUCCESS },

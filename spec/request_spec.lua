@@ -176,11 +176,14 @@ local function flat(dtype, n, of)
   return long_flats[key]
 end
 
--- Sets a view to n elements of a rank, from position `shift` on.
+-- n elements of a rank, from position `shift` on.
+local function part(dtype, n, of, shift)
+  return flat(dtype, n, of):slice { shift, shift + n }
+end
+
+-- Sets a view to them.
 local function set(view, of, shift)
-  local shape = {}
-  for d = 0, view.ndim - 1 do shape[d + 1] = view.shape[d] end
-  view:assign(flat(view.dtype, view.size, of):slice({ shift, shift + view.size }):reshape(shape))
+  view:assign(part(view.dtype, view.size, of, shift):reshape(view.shape))
   return view
 end
 
@@ -286,13 +289,13 @@ local function exchange(problems, mode, cases)
   for i, c in ipairs(cases) do
     local label = ("%s, %s, %d of %s, %s to %s of %d: "):format(mode.name, way, c.length, c.dtype, c.from, c.to,
       c.room or c.length)
-    local expected, memory = data.guards(c.to, c.room or c.length, c.dtype)
+    local expected = part(c.dtype, c.length, source, i)
     if c.room and c.room ~= c.length then
-      data.fill(expected, data.seed(source) + i, c.length)
-    else
-      set(expected, source, i)
+      local longer = data.guards("C", c.room, c.dtype)
+      longer:slice({ 0, c.length }):assign(expected)
+      expected = longer
     end
-    note(problems, label .. "difference", data.difference(batch[i].memory, memory), nil)
+    note(problems, label .. "difference", data.mismatch(c.to, batch[i].got, batch[i].memory, expected), nil)
     local one = all and all[mode.probed and #cases + 1 - i or i]
     if one then
       note(problems, label .. "source", one.source, mode.from or left)
@@ -381,10 +384,9 @@ end
 
 -- ---- blocking exchanges ----
 
-local function expect_memory(problems, label, memory, to, n, dtype, source, shift)
-  local expected, expected_memory = data.guards(to, n, dtype)
-  set(expected, source, shift)
-  note(problems, label .. " difference", data.difference(memory, expected_memory), nil)
+local function expect(problems, label, layout, view, memory, source, shift)
+  local wrong = data.mismatch(layout, view, memory, part(view.dtype, view.size, source, shift))
+  note(problems, label .. " difference", wrong, nil)
 end
 
 describe("sendrecv_replace", function()
@@ -400,7 +402,7 @@ describe("sendrecv_replace", function()
           note(problems, label .. " status", status, SUCCESS)
           note(problems, label .. " count", info:count(), n)
           note(problems, label .. " source", info.source, left)
-          expect_memory(problems, label, memory, layout, n, dtype, left, i)
+          expect(problems, label, layout, view, memory, left, i)
         end
       end
     end
@@ -459,7 +461,7 @@ describe("mrecv", function()
           note(problems, label .. " probed", table.concat(probed, " "), expected)
           note(problems, label .. " status", status, SUCCESS)
           note(problems, label .. " received", ("%d %d %d"):format(info.source, info.tag, info:count()), expected)
-          expect_memory(problems, label, memory, to, n, dtype, left, i)
+          expect(problems, label, to, view, memory, left, i)
         end
       end
     end
@@ -1561,7 +1563,7 @@ describe("a persistent request", function()
           note(problems, "status", mpi.waitall(requests), SUCCESS)
           note(problems, "entry", tonumber(requests[0]), r)
           local label = ("round %d, %d of %s, %s to %s"):format(round, n, dtype, from, to)
-          expect_memory(problems, label, memory, to, n, dtype, left, round)
+          expect(problems, label, to, got, memory, left, round)
         end
         note(problems, "free", first_failure(mpi.request_free(r), mpi.request_free(s)), SUCCESS)
       end
@@ -1871,12 +1873,12 @@ describe("more elements than MPI counts, which travel in chunks", function()
         local got, memory = data.guards(to, 1000, dtype)
         note(problems, label, mpi.sendrecv(sent, right, got, left, 1, 1, nil, info), SUCCESS)
         note(problems, label .. " count", info:count(), 1000)
-        expect_memory(problems, label, memory, to, 1000, dtype, left, i)
+        expect(problems, label, to, got, memory, left, i)
 
         local view, view_memory = data.guards(from, 1000, dtype)
         set(view, rank, i + 1)
         note(problems, label, mpi.sendrecv_replace(view, right, left, 1, 1, nil, info), SUCCESS)
-        expect_memory(problems, label .. " replaced", view_memory, from, 1000, dtype, left, i + 1)
+        expect(problems, label .. " replaced", from, view, view_memory, left, i + 1)
 
         got, memory = data.guards(to, 1000, dtype)
         local _, s = mpi.isend(sent, right, 2)
@@ -1884,7 +1886,7 @@ describe("more elements than MPI counts, which travel in chunks", function()
         note(problems, label .. " probed", info:count(dtype), 1000)
         note(problems, label, mpi.mrecv(got, message, info), SUCCESS)
         mpi.wait(s)
-        expect_memory(problems, label .. " matched", memory, to, 1000, dtype, left, i)
+        expect(problems, label .. " matched", to, got, memory, left, i)
       end
     end
     judge(problems)

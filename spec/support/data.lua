@@ -200,8 +200,23 @@ end
 
 -- ---- arrays ----
 
+-- From here on no array is filled element by element, and its memory is used again.
+local LARGE = 1000
+
+-- Memories of large arrays of one dtype, all guards, by layout and size.
+local spare = {}
+
+local function spares(layout, n, dtype)
+  if spare.dtype ~= dtype then spare = { dtype = dtype } end
+  local key = layout .. n
+  spare[key] = spare[key] or {}
+  return spare[key]
+end
+
 --- A view of n elements, all of them guards, and the memory that it lies in.
 function data.guards(layout, n, dtype)
+  local used = n > LARGE and table.remove(spares(layout, n, dtype))
+  if used then return used.view, used.memory end
   local base, view = layouts[layout](n, dtype)
   base:fill(data.guard(dtype))
   return view, base
@@ -297,8 +312,9 @@ local function clear_padding(a)
   mpi.wrap(p + words.first, a.size, words.dtype, words.step):fill(0)
 end
 
---- What is different between two memories of one layout; nil if nothing is. Clears the padding of their elements.
-function data.difference(got, expected)
+--- What is different between two contiguous arrays, by default two memories of one layout; nil if nothing is.
+-- Clears the padding of their elements.
+function data.difference(got, expected, what)
   local bytes = got.itemsize
   clear_padding(got)
   clear_padding(expected)
@@ -306,10 +322,35 @@ function data.difference(got, expected)
   for i = 0, got.size - 1 do
     if ffi.C.memcmp(got.data + i, expected.data + i, bytes) ~= 0 then
       local pair = data.is_pair(got.dtype)
-      return ("element %d of the memory is %s, expected %s"):format(i, show(got.data[i], pair),
+      return ("element %d of the %s is %s, expected %s"):format(i, what or "memory", show(got.data[i], pair),
         show(expected.data[i], pair))
     end
   end
+end
+
+-- Whether all elements of a memory are guards: the first is, and each is like the one before it.
+local function only_guards(memory)
+  local guard = mpi.zeros(1, memory.dtype)
+  guard:fill(data.guard(memory.dtype))
+  clear_padding(guard)
+  clear_padding(memory)
+  local p, bytes = memory.data, memory.itemsize
+  return ffi.C.memcmp(p, guard.data, bytes) == 0 and ffi.C.memcmp(p, p + 1, (memory.size - 1) * bytes) == 0
+end
+
+--- What is wrong where a view should hold the elements of a contiguous array, and all else in its memory be guards; nil
+-- if nothing is. Clears the padding of their elements. The view is used up: one of its kind may get its memory.
+function data.mismatch(layout, view, memory, contents)
+  if view.size <= LARGE then return data.difference(memory, select(2, data.holding(layout, contents))) end
+  local flat = mpi.empty(view.size, view.dtype)
+  flat:reshape(view.shape):assign(view)
+  local wrong = data.difference(flat, contents, "array")
+  view:fill(data.guard(view.dtype))
+  if not only_guards(memory) then
+    return wrong or data.difference(memory, select(2, data.guards(layout, view.size, view.dtype)))
+  end
+  table.insert(spares(layout, view.size, view.dtype), { view = view, memory = memory })
+  return wrong
 end
 
 return data

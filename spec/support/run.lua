@@ -5,6 +5,9 @@
 -- busted drops modules first loaded by a spec; ffi does not survive being loaded twice.
 require "ffi"
 
+-- A spec is more code than LuaJIT keeps compiled by default: it would compile the same loops over and over.
+require("jit.opt").start("maxtrace=20000", "maxmcode=40960")
+
 -- busted would memoise ffi.typeof by its first argument, so that "$ *" means one type for ever.
 package.loaded["busted.luajit"] = function() end
 
