@@ -140,10 +140,14 @@ describe("examples/mpdata_2d.lua", function()
       for words, message in pairs {
         ["--size 3x32"] = "%-%-size: 3 cells of the outer dimension leave rank 3 of 4 with 0, but the scheme needs 1",
         ["--size 32x5 --mpi-dimension inner --nonoscillatory"] = "%-%-size: 5 cells of the inner dimension leave",
+        ["--courant 0.9,0.25"] = "%-%-courant: expected numbers whose sizes add up to at most 1, got 0.9,0.25",
+      } do
+        job.assert_refused("mpdata_2d", message, run(4, words))
+      end
+      for words, message in pairs {
         ["--size 64x0"] = "%-%-size: expected two extents",
         ["--threads 40"] = "%-%-threads: 32 cells of the inner dimension leave thread %d+ of 40 with none",
         ["--threads 0"] = "%-%-threads: expected",
-        ["--courant 0.9,0.25"] = "%-%-courant: expected numbers whose sizes add up to at most 1, got 0.9,0.25",
         ["--courant nan,0"] = "%-%-courant: expected two numbers",
         ["--iterations 0"] = "%-%-iterations: expected",
         ["--iterations 1 --infinite-gauge"] = "%-%-infinite%-gauge: corrects nothing with %-%-iterations 1",
@@ -153,7 +157,7 @@ describe("examples/mpdata_2d.lua", function()
         ["--picture " .. directory .. "/none/psi.png"] = "%-%-picture: .*none/psi.png",
         ["--turns 3"] = "unknown option '%-%-turns'",
       } do
-        job.assert_refused("mpdata_2d", message, run(4, words))
+        job.assert_refused("mpdata_2d", message, run(nil, words))
       end
     end)
   end)

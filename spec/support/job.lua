@@ -45,8 +45,9 @@ end
 --- Runs a program to its end.
 -- @tparam table t `program` is "nmpi" (the host just built), "luajit" (which then finds the modules just
 -- built) or any other; `args` its arguments; `n` the ranks to start under the MPI under test, nil for a
--- plain process; `programs`, instead of these three, a list of tables with them, which become one job;
--- `env` variables to set, or to unset where false; `timeout` in seconds (60); `stdin` a string
+-- plain process, which is faster (Open MPI's mpiexec takes two seconds to end a job that has failed);
+-- `programs`, instead of these three, a list of tables with them, which become one job; `env` variables to
+-- set, or to unset where false; `timeout` in seconds (60); `stdin` a string
 -- @return exit code (124 after a timeout), stdout, stderr, seconds
 function job.run(t)
   local programs = t.programs or { t }
