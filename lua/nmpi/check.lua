@@ -167,12 +167,17 @@ function check.count(value, where)
   return count
 end
 
---- A communicator, or nil. To the core a NULL pointer would mean COMM_WORLD.
-function check.comm(value, where)
-  if type(value) ~= "nil" and (not istype(comm_ct, value) or value == nil) then
-    mismatch(where, "comm", "a communicator", value)
+-- An object of a type, or nil. A NULL pointer is none: the core would take it for what nil stands for.
+local function object(value, ctype, where, argument, expected)
+  if type(value) ~= "nil" and (not istype(ctype, value) or value == nil) then
+    mismatch(where, argument, expected, value)
   end
   return value
+end
+
+--- A communicator, or nil.
+function check.comm(value, where)
+  return (object(value, comm_ct, where, "comm", "a communicator"))
 end
 
 --- A communicator.
@@ -187,12 +192,9 @@ function check.group(value, where, argument)
   return value
 end
 
---- An operator, or nil. To the core a NULL pointer would mean SUM.
+--- An operator, or nil.
 function check.op(value, where)
-  if type(value) ~= "nil" and (not istype(op_ct, value) or value == nil) then
-    mismatch(where, "op", "an operator such as SUM", value)
-  end
-  return value
+  return (object(value, op_ct, where, "op", "an operator such as SUM"))
 end
 
 --- An operator.
@@ -203,8 +205,7 @@ end
 
 --- An mpi.status(), or nil.
 function check.info(value, where)
-  if type(value) ~= "nil" and not istype(status_ct, value) then mismatch(where, "info", "an mpi.status()", value) end
-  return value
+  return (object(value, status_ct, where, "info", "an mpi.status()"))
 end
 
 --- What an error calls a function's upvalues; stripped bytecode has no names.
