@@ -390,11 +390,15 @@ describe("no call crashes, whatever its arguments:", function()
     end
   end)
 
-  local names = {}
-  for name in pairs(routines) do names[#names + 1] = name end
-  table.sort(names)
+  local function sorted_names(signatures)
+    local names = {}
+    for name in pairs(signatures) do names[#names + 1] = name end
+    table.sort(names)
+    return names
+  end
 
   it("routines", function()
+    local names = sorted_names(routines)
     for round = 1, 60 * ROUNDS do
       for k, name in ipairs(names) do
         seed(round * 1000 + k)
@@ -408,9 +412,7 @@ describe("no call crashes, whatever its arguments:", function()
 
   -- Calls each method of `some`, with a subject that is often of its kind.
   local function call_methods(label, some, signatures, subjects, rounds)
-    local method_names = {}
-    for name in pairs(signatures) do method_names[#method_names + 1] = name end
-    table.sort(method_names)
+    local method_names = sorted_names(signatures)
     for round = 1, rounds * ROUNDS do
       for k, name in ipairs(method_names) do
         seed(round * 1000 + k + 500000)
@@ -421,6 +423,19 @@ describe("no call crashes, whatever its arguments:", function()
       end
       finish()
       if round % 20 == 0 then collectgarbage() end
+    end
+  end
+
+  -- Calls each routine of a module; after each round `tidy`, if there is one.
+  local function call_module(label, module, signatures, rounds, first_seed, tidy)
+    for name in pairs(module) do assert(signatures[name], name .. " is not among the routines that are called") end
+    local names = sorted_names(module)
+    for round = 1, rounds * ROUNDS do
+      for k, name in ipairs(names) do
+        seed(round * 1000 + k + first_seed)
+        call(label .. "." .. name, module[name], signatures[name])
+      end
+      if tidy then tidy() end
     end
   end
 
@@ -458,18 +473,7 @@ describe("no call crashes, whatever its arguments:", function()
   end)
 
   it("grids", function()
-    local cart_names = {}
-    for name in pairs(cart) do
-      assert(cart_routines[name], name .. " is not among the routines that are called")
-      cart_names[#cart_names + 1] = name
-    end
-    table.sort(cart_names)
-    for round = 1, 60 * ROUNDS do
-      for k, name in ipairs(cart_names) do
-        seed(round * 1000 + k + 700000)
-        call("cart." .. name, cart[name], cart_routines[name])
-      end
-    end
+    call_module("cart", cart, cart_routines, 60, 700000)
     call_methods("domain", domain, domain_methods, { function() return domain end, function() return halo end }, 60)
     call_methods("halo", halo, halo_methods, { function() return halo end }, 30)
     halo:finish()
@@ -478,19 +482,7 @@ describe("no call crashes, whatever its arguments:", function()
   end)
 
   it("teams of threads", function()
-    local thread_names = {}
-    for name in pairs(thread) do
-      assert(thread_routines[name], name .. " is not among the routines that are called")
-      thread_names[#thread_names + 1] = name
-    end
-    table.sort(thread_names)
-    for round = 1, 12 * ROUNDS do
-      for k, name in ipairs(thread_names) do
-        seed(round * 1000 + k + 900000)
-        call("thread." .. name, thread[name], thread_routines[name])
-      end
-      collectgarbage()
-    end
+    call_module("thread", thread, thread_routines, 12, 900000, collectgarbage)
     local pool = thread.pool { 2, main = true }
     call_methods("pool", pool, pool_methods, {
       function() return pool end,
