@@ -190,6 +190,25 @@ describe("starting", function()
     end
   end)
 
+  it("lets MPICH's ranks yield where they are more than the cores, and only there", function()
+    if ABI ~= "mpich" then return pending "Open MPI yields by itself" end
+    for ranks, expected in pairs { [1] = "libucp", [100000] = "yielding" } do
+      local code, out, err = run("nmpi", nil, [[
+        local ffi = require "ffi"
+        ffi.cdef "unsigned ucp_worker_progress(void *worker); int dladdr(const void *address, const char **info);"
+        local mpi = require "nmpi"
+        local data = mpi.zeros(3)
+        assert(mpi.sendrecv_replace(data, 0, 0, 1, 1, mpi.COMM_SELF) == mpi.SUCCESS)
+        local found, address = pcall(function() return ffi.cast("void *", ffi.C.ucp_worker_progress) end)
+        local info = ffi.new "const char *[4]"
+        print(found and ffi.C.dladdr(address, info) ~= 0 and ffi.string(info[0]):match "(%a+)%.so" or "none")
+      ]], { env = { MPI_LOCALNRANKS = ranks, LD_PRELOAD = false } })
+      assert.are.equal(0, code, err)
+      if out == "none\n" then return pending "this MPICH is not built on UCX" end
+      assert.are.equal(expected .. "\n", out)
+    end
+  end)
+
   it("takes the thread level from nmpi.rc", function()
     local code, out = run("luajit", nil, [[
       require("nmpi.rc").thread_level = "funneled"

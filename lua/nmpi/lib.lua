@@ -29,6 +29,7 @@ if not pcall(ffi.typeof, "nmpi_array") then
   ffi.cdef [[
     int nmpi_probe_version(char *version, int *length) __asm__("MPI_Get_library_version");
     void *nmpi_dlopen(const char *path, int flags) __asm__("dlopen");
+    int nmpi_affinity(int pid, size_t size, uint32_t *mask) __asm__("sched_getaffinity");
   ]]
 end
 
@@ -166,14 +167,40 @@ local function load_core(abi)
   return core
 end
 
+-- ---- sharing cores ----
+
+-- The cores that this process may run on, or nil if the system does not tell.
+local function cores()
+  local words = 2048 -- far more than any system has cores for
+  local mask, n = ffi.new("uint32_t[?]", words), 0
+  if ffi.C.nmpi_affinity(0, 4 * words, mask) < 0 then return nil end
+  for i = 0, words - 1 do
+    local word = mask[i]
+    while word > 0 do
+      n, word = n + word % 2, math.floor(word / 2)
+    end
+  end
+  return n
+end
+
+-- Where MPICH's launcher has started more ranks here than there are cores, csrc/yielding.c lets them take turns.
+local function share_cores()
+  local ranks = tonumber(getenv "MPI_LOCALNRANKS")
+  local path = ranks and package.searchpath("nmpi.yielding", package.cpath)
+  if path and ranks > (cores() or ranks) then return (load_global(path)) end
+end
+
 -- A call of nmpi's takes about 35 constants of a trace. LuaJIT's limit of 500 would keep a loop of more than 14 calls
 -- from being compiled.
 if jit.opt then jit.opt.start "maxirconst=2000" end
 
+local yielding = share_cores()
 local library, abi = load_mpi()
 
 return {
   version = cdef.version,
-  library = library, -- a namespace that is collected unloads its library
+  -- A namespace that is collected unloads its library.
+  yielding = yielding,
+  library = library,
   core = load_core(abi),
 }

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* yielding.c: a library of its own, which lets the ranks of MPICH over UCX share a core. These wait without ever
+ * yielding, so that where there are more of them than cores a message takes some milliseconds: the time slices of those
+ * that wait. nmpi.lib loads it before MPICH, whose calls of ucp_worker_progress then come here. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sched.h>
+#include <string.h>
+
+/* More than a rank that has a core of its own waits for a short message. */
+#define IDLE_POLLS 30
+
+typedef unsigned progress_function(void *worker);
+
+unsigned ucp_worker_progress(void *worker);
+
+unsigned ucp_worker_progress(void *worker) {
+  static _Thread_local progress_function *progress;
+  static _Thread_local int idle;
+  if (progress == NULL) {
+    void *ucp = dlopen("libucp.so.0", RTLD_LAZY | RTLD_NOLOAD);
+    void *symbol = dlsym(ucp != NULL ? ucp : RTLD_NEXT, "ucp_worker_progress");
+    memcpy(&progress, &symbol, sizeof(progress));
+  }
+  unsigned events = progress(worker);
+  idle = events > 0 ? 0 : idle + 1;
+  if (idle == IDLE_POLLS) {
+    idle = 0;
+    sched_yield();
+  }
+  return events;
+}
