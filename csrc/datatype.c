@@ -6,20 +6,21 @@
 
 #include "internal.h"
 
-/* From so many bytes in a row on, and DESCRIBED_BYTES in all, MPI gains by copying straight between the view and what
- * it sends through: that saves a copy. Shorter runs cost it more than the copy, the sender sooner than the receiver.
+/* How many bytes must lie in a row for MPI to gain by copying straight between the view and what it sends through: that
+ * saves a copy. Shorter runs cost it more than the copy, the sender of a short message sooner than the receiver.
  * Measured with runs of 8 bytes to 64 KiB in messages of 1 KiB to 64 MiB, packed or described at each end: to receive
  * by a datatype saves up to a fifth of the time; with Open MPI to do both saves up to two fifths, the more the longer
- * the message. With MPICH packing is ahead again from 128 KiB on; from 1 MiB on datatypes take there between half and
- * three times as long, and differ as much from one start of a program to the next. */
-static const int64_t
+ * the message. With MPICH it saves up to half from 1 MiB on where the two cores share a cache; where they do not seem
+ * to, it costs up to two fifths more at 1 MiB and is even from 2 MiB on. */
+static int64_t least_run(int64_t bytes, bool sent) {
 #ifdef OPEN_MPI
-    LEAST_SENT_RUN = 128,
-    LEAST_RECEIVED_RUN = 64, MOST_BYTES = INT64_MAX;
+  (void)bytes;
+  return sent ? 128 : 64;
 #else
-    LEAST_SENT_RUN = 4096,
-    LEAST_RECEIVED_RUN = 128, MOST_BYTES = 64 << 10;
+  if (bytes >= 1 << 20) return 512;
+  return bytes > 64 << 10 ? INT64_MAX : sent ? 4096 : 128;
 #endif
+}
 
 /* ---- the types of a thread, by what they describe ---- */
 
@@ -148,17 +149,16 @@ static bool type_find(const layout *l, MPI_Datatype *type) {
 
 /* What a datatype is to say of a view; false where packing is better or the only way. A message to this process, where
  * MPI copies from view to view, has troubles of its own. */
-static bool describe(layout *l, const nmpi_array *a, int64_t least_run, const nmpi_comm *comm,
-                     int peer) {
+static bool describe(layout *l, const nmpi_array *a, bool sent, const nmpi_comm *comm, int peer) {
   int64_t units = a->type == NMPI_STRUCT ? a->itemsize : 1;
   if (comm->size == 1 || peer == comm->rank || peer == MPI_PROC_NULL) return false;
-  if (a->length * a->itemsize > MOST_BYTES || a->length * units > message_max_count) return false;
+  if (a->length * units > message_max_count) return false;
   if (nmpi_array_is_contiguous(a, 0)) return false;
   if (a->type != NMPI_STRUCT && dtypes[a->type].wire != a->itemsize) return false;
   loops nest = collapse(a, a->stride, a->stride);
   int inner = nest.depth - 1;
   if (inner == 0 || nest.to[inner] != 1) return false;
-  if (nest.extent[inner] * a->itemsize < least_run) return false;
+  if (nest.extent[inner] * a->itemsize < least_run(a->length * a->itemsize, sent)) return false;
   l->unit = dtypes[a->type].unit;
   l->units = units;
   l->size = a->itemsize;
@@ -168,11 +168,11 @@ static bool describe(layout *l, const nmpi_array *a, int64_t least_run, const nm
   return true;
 }
 
-static bool message_by_datatype(message *m, const nmpi_array *a, int64_t least_run,
-                                const char *argument, const nmpi_comm *comm, int peer) {
+static bool message_by_datatype(message *m, const nmpi_array *a, bool sent, const char *argument,
+                                const nmpi_comm *comm, int peer) {
   layout l;
   MPI_Datatype type;
-  if (!describe(&l, a, least_run, comm, peer) || !type_find(&l, &type)) return false;
+  if (!describe(&l, a, sent, comm, peer) || !type_find(&l, &type)) return false;
   *m = (message){
       .argument = argument,
       .data = a->p.any,
@@ -189,14 +189,13 @@ static bool message_by_datatype(message *m, const nmpi_array *a, int64_t least_r
 
 bool message_send_by_datatype(message *m, const nmpi_array *a, const char *argument,
                               const nmpi_comm *comm, int dest) {
-  return array_is_usable(a, NMPI_IN_PLACE) &&
-         message_by_datatype(m, a, LEAST_SENT_RUN, argument, comm, dest);
+  return array_is_usable(a, NMPI_IN_PLACE) && message_by_datatype(m, a, true, argument, comm, dest);
 }
 
 bool message_recv_by_datatype(message *m, const nmpi_array *a, const char *argument,
                               const nmpi_comm *comm, int source) {
   return array_is_usable(a, NMPI_IN_PLACE | NMPI_READONLY) && array_is_injective(a) &&
-         message_by_datatype(m, a, LEAST_RECEIVED_RUN, argument, comm, source);
+         message_by_datatype(m, a, false, argument, comm, source);
 }
 
 int message_part_views(message *send, const nmpi_array *senddata, message *recv,

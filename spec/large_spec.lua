@@ -223,6 +223,30 @@ describe("more than 2^31 elements", function()
     if rank == 1 then assert.equal(view.size, info:count()) end
   end)
 
+  -- Of fewer elements than 2^31 a datatype can say how a view lies.
+  it("travel between views by datatypes", function()
+    local rows, columns = 16384, 32771
+    local base = mpi.wrap(ffi.cast("int32_t *", memory.data), { rows, columns })
+    local view, all = base:slice(nil, { 1, columns - 1 }), memory:slice { 0, base.size * 4 }
+    local status, problem
+    if rank == 0 then
+      fill(all, 9)
+      status = mpi.send(view, 1)
+    else
+      base:fill(-1)
+      status = mpi.recv(view, 0, nil, nil, info)
+      for i = 0, rows - 1 do
+        for j = 0, columns - 1, columns - 1 do
+          if base:get(i, j) ~= -1 then problem = "something lies beside the view" end
+          base:set(i, j, word(i * columns + j, 9))
+        end
+      end
+    end
+    judge(status, problem or difference(all, 9))
+    assert(view.size * 4 > 2 ^ 31)
+    if rank == 1 then assert.equal(view.size, info:count()) end
+  end)
+
   it("are broadcast", function()
     local a = bytes(0, N)
     if rank == 1 then fill(a, 4) end
