@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* More than a rank that has a core of its own waits for a short message. */
@@ -14,14 +16,25 @@ typedef unsigned progress_function(void *worker);
 
 unsigned ucp_worker_progress(void *worker);
 
+/* What the library that `caller` is an address in would call without this one. */
+static progress_function *next_progress(void *caller) {
+  progress_function *progress;
+  Dl_info info;
+  void *library =
+      dladdr(caller, &info) != 0 ? dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+  void *symbol = library != NULL ? dlsym(library, "ucp_worker_progress") : NULL;
+  if (symbol == NULL) {
+    fputs("nmpi: UCX is not where the MPI library that uses it says it is\n", stderr);
+    abort();
+  }
+  memcpy(&progress, &symbol, sizeof progress);
+  return progress;
+}
+
 unsigned ucp_worker_progress(void *worker) {
   static _Thread_local progress_function *progress;
   static _Thread_local int idle;
-  if (progress == NULL) {
-    void *ucp = dlopen("libucp.so.0", RTLD_LAZY | RTLD_NOLOAD);
-    void *symbol = dlsym(ucp != NULL ? ucp : RTLD_NEXT, "ucp_worker_progress");
-    memcpy(&progress, &symbol, sizeof(progress));
-  }
+  if (progress == NULL) progress = next_progress(__builtin_return_address(0));
   unsigned events = progress(worker);
   idle = events > 0 ? 0 : idle + 1;
   if (idle == IDLE_POLLS) {

@@ -223,8 +223,8 @@ describe("more than 2^31 elements", function()
     if rank == 1 then assert.equal(view.size, info:count()) end
   end)
 
-  -- Of fewer elements than 2^31 a datatype can say how a view lies.
-  it("travel between views by datatypes", function()
+  -- These are of more than 2^31 bytes but fewer elements, which is what a datatype can describe.
+  it("in bytes travel between views", function()
     local rows, columns = 16384, 32771
     local base = mpi.wrap(ffi.cast("int32_t *", memory.data), { rows, columns })
     local view, all = base:slice(nil, { 1, columns - 1 }), memory:slice { 0, base.size * 4 }

@@ -164,10 +164,13 @@ end)
 
 -- ---- between ranks ----
 
+-- Of more than 1 MiB, from which on MPICH takes datatypes again, if its rows are long.
+local LARGE = { 64, 2100 }
+
 -- Shapes of views within larger fields: of messages below and above what datatypes are for, with short and long runs.
 local BLOCKS = {
   { 40, 8 }, { 512, 8 }, { 512, 9 }, { 16, 128 }, { 16, 200 }, { 64, 512 }, { 3, 7, 1024 }, { 8, 8, 64 },
-  { 2, 3, 5, 256 },
+  { 2, 3, 5, 256 }, { 4000, 40 }, LARGE, { 3, 50, 900 },
 }
 local DTYPES = { "double", "int8", "float", "complex double", "float_int", "double_int", "struct view_spec_9" }
 ctype_of(9)
@@ -294,13 +297,14 @@ describe("views between ranks", function()
         exchange(problems, name, { 16, 128 }, "double", n)
         exchange(problems, name, { 64, 512 }, "int8", n)
       end
+      for _, n in ipairs { 1, 2099, 2100, 64 * 2100 - 1 } do exchange(problems, name, LARGE, "double", n) end
     end
     judge(problems)
   end)
 
   it("are not overrun by a message that is too long", function()
     local problems = {}
-    for _, shape in ipairs { { 16, 128 }, { 64, 512 }, { 3, 7, 1024 } } do
+    for _, shape in ipairs { { 16, 128 }, { 64, 512 }, { 3, 7, 1024 }, LARGE } do
       local here, untouched = field_of(shape, "double", rank), field_of(shape, "double", rank)
       local view = within(here)
       local status = mpi.sendrecv(mpi.zeros(view.size + 1), right, view, left)
@@ -314,19 +318,23 @@ describe("views between ranks", function()
 
   it("may lie in one field, between each other's elements or on them", function()
     local problems = {}
-    for _, apart in ipairs { 200, 100, 7, 0 } do
-      local field, other = field_of({ 64, 600 }, "double", rank), field_of({ 64, 600 }, "double", left)
-      local to = { apart, apart + 200 }
-      local expected = field:copy()
-      expected:slice({}, to):assign(other:slice({}, { 0, 200 }))
-      mpi.sendrecv(field:slice({}, { 0, 200 }), right, field:slice({}, to), left)
-      if bytes_of(field) ~= bytes_of(expected) then problems[#problems + 1] = apart .. " columns apart" end
-      -- From whole rows, as they lie, to columns that cross them.
-      field = field_of({ 64, 600 }, "double", rank)
-      expected = field:copy()
-      expected:slice({ 5, 25 }, { 1, 302 }):assign(other:slice({ 10, 20 }):reshape { 20, 301 })
-      mpi.sendrecv(field:slice { 10, 20 }, right, field:slice({ 5, 25 }, { 1, 302 }), left)
-      if bytes_of(field) ~= bytes_of(expected) then problems[#problems + 1] = "rows and columns that cross" end
+    for _, width in ipairs { 200, 2100 } do
+      local shape = { 64, 3 * width }
+      for _, apart in ipairs { width, width / 2, 7, 0 } do
+        local field, other = field_of(shape, "double", rank), field_of(shape, "double", left)
+        local to = { apart, apart + width }
+        local expected = field:copy()
+        expected:slice({}, to):assign(other:slice({}, { 0, width }))
+        mpi.sendrecv(field:slice({}, { 0, width }), right, field:slice({}, to), left)
+        if bytes_of(field) ~= bytes_of(expected) then problems[#problems + 1] = apart .. " columns apart" end
+        -- From whole rows, as they lie, to columns that cross them.
+        field = field_of(shape, "double", rank)
+        expected = field:copy()
+        local half = shape[2] / 2 + 1
+        expected:slice({ 5, 55 }, { 1, half + 1 }):assign(other:slice({ 10, 35 }):reshape { 50, half })
+        mpi.sendrecv(field:slice { 10, 35 }, right, field:slice({ 5, 55 }, { 1, half + 1 }), left)
+        if bytes_of(field) ~= bytes_of(expected) then problems[#problems + 1] = "rows and columns that cross" end
+      end
     end
     judge(problems)
   end)
@@ -345,7 +353,7 @@ describe("views between ranks", function()
       local _, request = mpi.irecv(within(field_of({ 5, 1024 + k }, "double", rank)), left, k)
       requests[k] = request
     end
-    local kept = field_of({ 5, 2000 }, "double", rank)
+    local kept = field_of(LARGE, "double", rank)
     requests[81] = select(2, mpi.irecv(within(kept), left, 81))
     collectgarbage()
     mpi.barrier()
@@ -354,11 +362,11 @@ describe("views between ranks", function()
       requests[81 + k] = request
       if k % 40 == 0 then collectgarbage() end
     end
-    requests[162] = select(2, mpi.isend(within(field_of({ 5, 2000 }, "double", 50 + rank)), right, 81))
+    requests[162] = select(2, mpi.isend(within(field_of(LARGE, "double", 50 + rank)), right, 81))
     collectgarbage()
     if mpi.waitall(requests) ~= mpi.SUCCESS then problems[1] = "waitall failed" end
-    local arrives = field_of({ 5, 2000 }, "double", 50 + left)
-    if not same(kept, merged(field_of({ 5, 2000 }, "double", rank), arrives, 10000)) then
+    local arrives = field_of(LARGE, "double", 50 + left)
+    if not same(kept, merged(field_of(LARGE, "double", rank), arrives, 64 * 2100)) then
       problems[#problems + 1] = "the last one has not arrived"
     end
     judge(problems)
@@ -366,13 +374,14 @@ describe("views between ranks", function()
 
   it("travel from the buffer of bsend", function()
     if size == 1 then return end
-    local view = within(field_of({ 16, 1024 }, "double", 50 + rank))
-    local got = mpi.zeros { 16, 1024 }
-    mpi.buffer_attach(view.size * 8 + 4096)
-    local sent = mpi.bsend(view, right, 4)
-    local status = mpi.recv(got, left, 4)
-    mpi.buffer_detach()
-    assert.same({ mpi.SUCCESS, mpi.SUCCESS }, { sent, status })
-    assert.equal(bytes_of(within(field_of({ 16, 1024 }, "double", 50 + left)):copy()), bytes_of(got))
+    for _, shape in ipairs { { 16, 1024 }, LARGE } do
+      local view, got = within(field_of(shape, "double", 50 + rank)), mpi.zeros(shape)
+      mpi.buffer_attach(view.size * 8 + 4096)
+      local sent = mpi.bsend(view, right, 4)
+      local status = mpi.recv(got, left, 4)
+      mpi.buffer_detach()
+      assert.same({ mpi.SUCCESS, mpi.SUCCESS }, { sent, status })
+      assert.equal(bytes_of(within(field_of(shape, "double", 50 + left)):copy()), bytes_of(got))
+    end
   end)
 end)

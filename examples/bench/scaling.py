@@ -2,8 +2,8 @@
 """What scaling.lua and examples/cahn_hilliard.lua do, in Numba and with py-pde.
 
 usage: mpiexec -n 2 python3 scaling.py FIELD.npy [T_END]; begins with the field in that file, and prints a line of
-results for each case. Numba's right-hand side is measured on one rank; py-pde may be missing, and runs where T_END says
-how far.
+results for each case: how long Numba's right-hand side takes, on one rank; or, with T_END, how long py-pde's does, on
+one rank, and how long py-pde takes to get so far.
 """
 
 import sys
@@ -54,22 +54,40 @@ def rhs(times, c, mu, rate):
                 rate[i, j] = lap - K * (c[i, j] - C0)
 
 
-def seconds_of_rhs():
-    c = np.pad(FIELD, 1)
-    mu, rate = np.zeros_like(c), np.zeros_like(c)
-    times = max(1, 2_000_000 // FIELD.size)
+def median_seconds(work, times):
     seconds = []
     for repetition in range(ROUNDS + 1):
         start = time.perf_counter()
-        rhs(times, c, mu, rate)
+        work(times)
         if repetition > 0:  # the first call compiles
             seconds.append((time.perf_counter() - start) / times)
     return np.median(seconds)
 
 
+def seconds_of_rhs():
+    c = np.pad(FIELD, 1)
+    mu, rate = np.zeros_like(c), np.zeros_like(c)
+    return median_seconds(lambda times: rhs(times, c, mu, rate), max(1, 2_000_000 // FIELD.size))
+
+
+def new_equation():
+    return pde.PDE({"c": "laplace(c**3 - c - laplace(c)) - 0.01 * (c - 0.5)"})
+
+
+def seconds_of_py_pde_rhs():
+    state = pde.ScalarField(pde.UnitGrid(FIELD.shape), FIELD)
+    compiled = new_equation().make_pde_rhs(state, backend="numba")
+
+    def work(times):
+        for _ in range(times):
+            compiled(state.data, 0.0)
+
+    return median_seconds(work, max(1, 1_000_000 // FIELD.size))
+
+
 def run_py_pde():
     """Seconds, time steps and the sum of squares; a first run compiles."""
-    equation = pde.PDE({"c": "laplace(c**3 - c - laplace(c)) - 0.01 * (c - 0.5)"})
+    equation = new_equation()
     options = {"adaptive": True, "tolerance": 1e-4}
     state = pde.ScalarField(pde.UnitGrid(FIELD.shape), FIELD)
     if SIZE > 1:
@@ -86,9 +104,11 @@ def run_py_pde():
     return time.perf_counter() - start, solver.info["steps"] - steps, (state.data**2).sum()
 
 
-if SIZE == 1:
+if T_END is None:
     print(f"@\tcase=rhs\tcells={FIELD.shape[0]}\tnumba={seconds_of_rhs():.6g}", flush=True)
-if pde is not None and T_END is not None:
+elif pde is not None:
+    if SIZE == 1:
+        print(f"@\tcase=rhs\tcells={FIELD.shape[0]}\tpy-pde={seconds_of_py_pde_rhs():.6g}", flush=True)
     seconds, steps, squares = run_py_pde()
     if RANK == 0:
         print(f"@\tcase=run\tranks={SIZE}\tpy-pde={seconds:.6g}\tsteps={steps}\tsquares={squares:.15g}", flush=True)

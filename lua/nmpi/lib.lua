@@ -29,6 +29,7 @@ if not pcall(ffi.typeof, "nmpi_array") then
   ffi.cdef [[
     int nmpi_probe_version(char *version, int *length) __asm__("MPI_Get_library_version");
     void *nmpi_dlopen(const char *path, int flags) __asm__("dlopen");
+    int nmpi_parent(void) __asm__("getppid");
     int nmpi_affinity(int pid, size_t size, uint32_t *mask) __asm__("sched_getaffinity");
   ]]
 end
@@ -169,11 +170,11 @@ end
 
 -- ---- sharing cores ----
 
--- The cores that this process may run on, or nil if the system does not tell.
+-- The cores that the launcher may run on, which its ranks may be bound to some of; nil if the system does not tell.
 local function cores()
   local words = 2048 -- far more than any system has cores for
   local mask, n = ffi.new("uint32_t[?]", words), 0
-  if ffi.C.nmpi_affinity(0, 4 * words, mask) < 0 then return nil end
+  if ffi.C.nmpi_affinity(ffi.C.nmpi_parent(), 4 * words, mask) < 0 then return nil end
   for i = 0, words - 1 do
     local word = mask[i]
     while word > 0 do
@@ -187,20 +188,18 @@ end
 local function share_cores()
   local ranks = tonumber(getenv "MPI_LOCALNRANKS")
   local path = ranks and package.searchpath("nmpi.yielding", package.cpath)
-  if path and ranks > (cores() or ranks) then return (load_global(path)) end
+  if path and ranks > (cores() or ranks) then load_global(path) end
 end
 
 -- A call of nmpi's takes about 35 constants of a trace. LuaJIT's limit of 500 would keep a loop of more than 14 calls
 -- from being compiled.
 if jit.opt then jit.opt.start "maxirconst=2000" end
 
-local yielding = share_cores()
+share_cores()
 local library, abi = load_mpi()
 
 return {
   version = cdef.version,
-  -- A namespace that is collected unloads its library.
-  yielding = yielding,
-  library = library,
+  library = library, -- a namespace that is collected unloads its library
   core = load_core(abi),
 }
