@@ -490,3 +490,76 @@ do
     end },
   })
 end
+
+-- ---- compiled loops ----
+
+-- LuaJIT may move what is read before a call to where it is used, after the call.
+describe("what was read before a call stays as it was:", function()
+  local sent, got, whole = mpi.zeros(1), mpi.zeros(1), mpi.zeros(2, "int64")
+  local requests = mpi.requests(2)
+
+  -- Each counts how often something else than what was there has been read.
+  local loops = {
+    ["an element, by sendrecv"] = function(n)
+      local wrong = 0
+      for i = 1, n do
+        sent[0] = i
+        local before = got[0]
+        mpi.sendrecv(sent, 0, got, 0, TAG, TAG, SELF)
+        if got[0] - before ~= 1 then wrong = wrong + 1 end
+      end
+      return wrong
+    end,
+    ["an element, by allreduce"] = function(n)
+      local wrong = 0
+      for i = 1, n do
+        sent[0] = i
+        local before = got[0]
+        mpi.allreduce(sent, got, mpi.SUM, SELF)
+        if got[0] - before ~= 1 then wrong = wrong + 1 end
+      end
+      return wrong
+    end,
+    ["an element, by irecv, send and wait"] = function(n)
+      local wrong = 0
+      for i = 1, n do
+        sent[0] = i
+        local before = got[0]
+        local _, request = mpi.irecv(got, 0, TAG, SELF)
+        mpi.send(sent, 0, TAG, SELF)
+        mpi.wait(request)
+        if got[0] - before ~= 1 then wrong = wrong + 1 end
+      end
+      return wrong
+    end,
+    ["the number of a request, by the next one"] = function(n)
+      local wrong = 0
+      for _ = 1, n do
+        local _, receive = mpi.irecv(got, 0, TAG, SELF)
+        local _, send = mpi.isend(sent, 0, TAG, SELF)
+        requests[0] = receive
+        requests[1] = send
+        if requests[0] == requests[1] then wrong = wrong + 1 end
+        mpi.waitall(requests)
+      end
+      return wrong
+    end,
+    ["a number from allreduce, by the next one"] = function(n)
+      local wrong = 0
+      for i = 1, n do
+        local _, first = mpi.allreduce(i, mpi.SUM, SELF)
+        local _, second = mpi.allreduce(2 * i, mpi.SUM, SELF)
+        whole[0] = first
+        whole[1] = second
+        if whole[0] ~= i or whole[1] ~= 2 * i then wrong = wrong + 1 end
+      end
+      return wrong
+    end,
+  }
+  for name, loop in pairs(loops) do
+    it(name, function()
+      got[0] = 0
+      assert.equal(0, loop(1000))
+    end)
+  end
+end)

@@ -781,6 +781,7 @@ end
 function methods.free(a)
   if not istype(array_ct, a) then check_self(a, "array:free") end
   C.nmpi_array_release(a)
+  status(C.NMPI_SUCCESS, "array:free") -- it cannot fail, but changes the array
   anchors[a] = nil
 end
 

@@ -71,8 +71,14 @@ end
 
 local mismatch = check.mismatch
 
+-- LuaJIT may compile what a program has read from memory so that it is read only where it is used, after a call of C
+-- that has changed it (on x64; https://github.com/LuaJIT/LuaJIT/issues/1117 is alike), but not past a store: so every
+-- call that may change memory stores something.
+local stored = ffi.new "int[1]"
+
 --- A number from the core, which is negative for an argument error.
 function check.value(value, where)
+  stored[0] = 0
   if value < 0 then raise(where, ffi.string(C.nmpi_error_message())) end
   return value
 end
@@ -84,6 +90,7 @@ end
 
 --- A status from the core: an argument error is raised, everything else returned.
 function check.status(code, where)
+  stored[0] = code
   if code ~= 0 then failed(code, where) end
   return code
 end
@@ -104,8 +111,7 @@ local error_object = {
 --- An argument error is raised as ever, and any other failure as an error object: `code` (the status), `class`,
 -- `routine`, `rank` (in COMM_WORLD), `message` (MPI's) and `where` (file and line); tostring gives all in a line.
 function check.success(code, where)
-  if code == C.NMPI_SUCCESS then return end
-  check.status(code, where)
+  if check.status(code, where) == C.NMPI_SUCCESS then return end
   error(setmetatable({
     code = code,
     class = C.nmpi_error_class(code),

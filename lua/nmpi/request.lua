@@ -75,7 +75,7 @@ end
 
 -- The results of a call that posts an operation on `data`, which the core saw as `array`.
 local function posted(code, where, data, array)
-  if code ~= SUCCESS then return status(code, where), REQUEST_NULL end
+  if status(code, where) ~= SUCCESS then return code, REQUEST_NULL end
   local r = number[0]
   if array.owner == nil then anchor(r, data, array) end
   if debugging then C.nmpi_request_note(r, check.place()) end
@@ -169,7 +169,7 @@ local IN_PLACE = buffer.IN_PLACE
 
 -- As `posted`, for what has two sides.
 local function posted_both(code, where, senddata, sent, recvdata, received)
-  if code ~= SUCCESS then return status(code, where), REQUEST_NULL end
+  if status(code, where) ~= SUCCESS then return code, REQUEST_NULL end
   local r = number[0]
   if received ~= nil and received.owner == nil then anchor(r, recvdata, received) end
   if sent.owner == nil and not rawequal(senddata, IN_PLACE) then anchor_sent(r, senddata, sent) end
