@@ -856,6 +856,14 @@ describe("a hot loop", function()
       for i = 1, n do pool:run(touch, a, i) end
       hot.ensure(a[0] == n and a[1] == n)
     end },
+    { "pool:run between two reads", function(n)
+      a[0] = 0
+      for i = 1, n do
+        local before = a[0]
+        pool:run(touch, a, i)
+        hot.ensure(a[0] - before == 1)
+      end
+    end },
     { "fetch_add", function(n)
       for _ = 1, n do thread.fetch_add(counter, 0, 1) end
     end },

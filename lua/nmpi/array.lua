@@ -648,7 +648,7 @@ end
 -- @function array:transpose
 function methods.transpose(a)
   local view = view_of(a, "array:transpose")
-  C.nmpi_array_transpose(view)
+  status(C.nmpi_array_transpose(view), "array:transpose")
   return view
 end
 
