@@ -71,14 +71,20 @@ end
 
 local mismatch = check.mismatch
 
--- LuaJIT may compile what a program has read from memory so that it is read only where it is used, after a call of C
--- that has changed it (on x64; https://github.com/LuaJIT/LuaJIT/issues/1117 is alike), but not past a store: so every
--- call that may change memory stores something.
 local stored = ffi.new "int[1]"
+
+--- What belongs between a call of C that may change memory and all that the program does next; value, status and
+-- success do it. LuaJIT may compile what was read from memory before so that it is read only where it is used, after
+-- the call (on x64; https://github.com/LuaJIT/LuaJIT/issues/1117 is alike), but not past a store.
+function check.keep_reads()
+  stored[0] = 0
+end
+
+local keep_reads = check.keep_reads
 
 --- A number from the core, which is negative for an argument error.
 function check.value(value, where)
-  stored[0] = 0
+  keep_reads()
   if value < 0 then raise(where, ffi.string(C.nmpi_error_message())) end
   return value
 end
@@ -90,7 +96,7 @@ end
 
 --- A status from the core: an argument error is raised, everything else returned.
 function check.status(code, where)
-  stored[0] = code
+  keep_reads()
   if code ~= 0 then failed(code, where) end
   return code
 end
