@@ -7,10 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
-#define GLIBC_COUNTS_THREADS
-#include <sys/single_threaded.h>
-#endif
 
 #include "internal.h"
 
@@ -29,12 +25,6 @@ enum { LARGEST_PAGE = 64 << 10 };
 enum { KEPT = 4, KEPT_BYTES = 64 << 20 };
 
 enum { PRESSURE_FLOOR = 300 * 1000 * 1000 };
-
-struct nmpi_owner {
-  atomic_int references;
-  size_t bytes;
-  void *data; /* by mmap from HUGE_PAGE on */
-};
 
 static _Atomic int64_t memory_bytes;
 static _Atomic int64_t memory_limit = PRESSURE_FLOOR;
@@ -156,34 +146,13 @@ static nmpi_owner *owner_create(size_t bytes, bool zero) {
     return NULL;
   }
   owner->bytes = bytes;
+  owner->shared = false;
   atomic_init(&owner->references, 1);
   memory_bytes += (int64_t)bytes;
   return owner;
 }
 
-/* Whether no other thread can have a reference: glibc knows before the second thread begins. */
-static bool single_threaded(void) {
-#ifdef GLIBC_COUNTS_THREADS
-  return __libc_single_threaded;
-#else
-  return false;
-#endif
-}
-
-/* Returns how many there are. An atomic addition takes as long as all the rest of a call. */
-static int add_references(nmpi_owner *owner, int n) {
-  if (!single_threaded()) return atomic_fetch_add(&owner->references, n) + n;
-  int references = atomic_load_explicit(&owner->references, memory_order_relaxed) + n;
-  atomic_store_explicit(&owner->references, references, memory_order_relaxed);
-  return references;
-}
-
-void owner_retain(nmpi_owner *owner) {
-  if (owner != NULL) add_references(owner, 1);
-}
-
-void owner_release(nmpi_owner *owner) {
-  if (owner == NULL || add_references(owner, -1) > 0) return;
+void owner_destroy(nmpi_owner *owner) {
   memory_bytes -= (int64_t)owner->bytes;
   storage_free(owner->data, owner->bytes);
   free(owner);

@@ -286,36 +286,47 @@ LONG_PATH int reduce_by(const char *routine, const nmpi_array *senddata, nmpi_ar
   return finish(code, &x.send, &x.recv, x.recv.elements);
 }
 
-/* Whether a reduction may take the short path. */
+/* Whether a reduction to all ranks may take the short path, and what it is to send. */
 SHORT_PATH bool is_reducible(const nmpi_array *senddata, const nmpi_array *recvdata,
-                             const nmpi_op **op) {
-  return arrays_are_short(senddata, recvdata) && senddata->length == recvdata->length &&
-         op_applies(op, recvdata->type);
+                             const nmpi_op **op, const void **from) {
+  *from = MPI_IN_PLACE;
+  if (is_in_place(senddata)) {
+    return array_is_short(recvdata, NMPI_READONLY) && op_applies(op, recvdata->type);
+  }
+  if (!arrays_are_short(senddata, recvdata) || senddata->length != recvdata->length) return false;
+  *from = senddata->p.any;
+  return op_applies(op, recvdata->type);
+}
+
+/* The same of a reduction to a root, where it is to receive being NULL elsewhere. */
+SHORT_PATH bool is_reducible_to(bool here, const nmpi_array *senddata, const nmpi_array *recvdata,
+                                const nmpi_op **op, void **to) {
+  *to = NULL;
+  if (!here) return array_is_short(senddata, 0) && op_applies(op, senddata->type);
+  if (!arrays_are_short(senddata, recvdata) || senddata->length != recvdata->length) return false;
+  *to = recvdata->p.any;
+  return op_applies(op, senddata->type);
 }
 
 int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                 const nmpi_comm *comm) {
+  void *to;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
-  if (comm->rank != root || !is_reducible(senddata, recvdata, &op)) {
+  if (!is_reducible_to(comm->rank == root, senddata, recvdata, &op, &to)) {
     return reduce_by("reduce", senddata, recvdata, op, root, comm);
   }
-  return MPI_Reduce(senddata->p.any, recvdata->p.any, senddata->count, dtypes[recvdata->type].type,
-                    op_handle(op, recvdata->type), root, comm->handle);
+  return MPI_Reduce(senddata->p.any, to, senddata->count, dtypes[senddata->type].type,
+                    op_handle(op, senddata->type), root, comm->handle);
 }
 
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
                    const nmpi_comm *comm) {
+  const void *from;
   TRY(check_comm(&comm));
-  const void *from = MPI_IN_PLACE;
-  bool shortly;
-  if (is_in_place(senddata)) {
-    shortly = array_is_short(recvdata, NMPI_READONLY) && op_applies(&op, recvdata->type);
-  } else {
-    shortly = is_reducible(senddata, recvdata, &op);
-    if (shortly) from = senddata->p.any;
+  if (!is_reducible(senddata, recvdata, &op, &from)) {
+    return reduce_by("allreduce", senddata, recvdata, op, -1, comm);
   }
-  if (!shortly) return reduce_by("allreduce", senddata, recvdata, op, -1, comm);
   return MPI_Allreduce(from, recvdata->p.any, recvdata->count, dtypes[recvdata->type].type,
                        op_handle(op, recvdata->type), comm->handle);
 }
@@ -344,15 +355,34 @@ LONG_PATH int ireduce_by(const char *routine, const nmpi_array *senddata, nmpi_a
 
 int nmpi_ireduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                  const nmpi_comm *comm, double *request) {
+  void *to;
   *request = NMPI_REQUEST_NULL;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
-  return ireduce_by("ireduce", senddata, recvdata, op, root, comm, request);
+  if (!is_reducible_to(comm->rank == root, senddata, recvdata, &op, &to)) {
+    return ireduce_by("ireduce", senddata, recvdata, op, root, comm, request);
+  }
+  MPI_Request *handle = request_handle();
+  if (handle == NULL) return NMPI_ERR_ARGUMENT;
+  TRY(MPI_Ireduce(senddata->p.any, to, senddata->count, dtypes[senddata->type].type,
+                  op_handle(op, senddata->type), root, comm->handle, handle));
+  *request = request_reduction_short("ireduce", op, senddata, to != NULL ? recvdata : NULL);
+  return NMPI_SUCCESS;
 }
 
 int nmpi_iallreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
                     const nmpi_comm *comm, double *request) {
+  const void *from;
   *request = NMPI_REQUEST_NULL;
   TRY(check_comm(&comm));
-  return ireduce_by("iallreduce", senddata, recvdata, op, -1, comm, request);
+  if (!is_reducible(senddata, recvdata, &op, &from)) {
+    return ireduce_by("iallreduce", senddata, recvdata, op, -1, comm, request);
+  }
+  MPI_Request *handle = request_handle();
+  if (handle == NULL) return NMPI_ERR_ARGUMENT;
+  TRY(MPI_Iallreduce(from, recvdata->p.any, recvdata->count, dtypes[recvdata->type].type,
+                     op_handle(op, recvdata->type), comm->handle, handle));
+  *request = request_reduction_short("iallreduce", op, from == MPI_IN_PLACE ? NULL : senddata,
+                                     recvdata);
+  return NMPI_SUCCESS;
 }

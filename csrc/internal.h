@@ -305,9 +305,32 @@ SHORT_PATH int check_agreement(const nmpi_comm *comm, const char *routine, int r
 void *storage_create(size_t bytes, bool zero);
 void storage_free(void *data, size_t bytes);
 
+/* The storage of arrays. */
+struct nmpi_owner {
+  atomic_int references;
+  bool shared; /* with another thread: see nmpi_array_share */
+  size_t bytes;
+  void *data; /* of storage_create */
+};
+
+void owner_destroy(nmpi_owner *owner) __attribute__((noinline));
+
+/* Returns how many references there are. An atomic addition takes as long as all the rest of a call. */
+SHORT_PATH int owner_count(nmpi_owner *owner, int n) {
+  if (RARELY(owner->shared)) return atomic_fetch_add(&owner->references, n) + n;
+  int references = atomic_load_explicit(&owner->references, memory_order_relaxed) + n;
+  atomic_store_explicit(&owner->references, references, memory_order_relaxed);
+  return references;
+}
+
 /* Both harmless on NULL, which stands for foreign memory. */
-void owner_retain(nmpi_owner *owner);
-void owner_release(nmpi_owner *owner);
+SHORT_PATH void owner_retain(nmpi_owner *owner) {
+  if (owner != NULL) owner_count(owner, 1);
+}
+
+SHORT_PATH void owner_release(nmpi_owner *owner) {
+  if (owner != NULL && RARELY(owner_count(owner, -1) <= 0)) owner_destroy(owner);
+}
 
 /* Nested loops over two layouts of one shape, reduced to those that are left when extents of 1 are dropped
  * and dimensions that follow each other in both layouts are merged. The last is the innermost. */
@@ -615,7 +638,7 @@ void status_init(void);
 SHORT_PATH int message_receive_end(const message *m, int code, const MPI_Status *from,
                                    nmpi_status *to) {
   int64_t bytes = code == MPI_SUCCESS ? status_bytes(from) : 0, elements = m->elements;
-  if (bytes != message_wire(m)) elements = bytes / m->wire;
+  if (bytes != message_wire(m)) elements = bytes > 0 ? bytes / m->wire : 0; /* a division is slow */
   message_unpack(m, elements);
   if (to != NULL) {
     *to = (nmpi_status){from->MPI_SOURCE, from->MPI_TAG, code, 0, bytes, elements};
@@ -777,6 +800,10 @@ int request_decline(int code);
 /* Makes the request. `recvdata` is NULL where nothing is received, and `senddata` where it is not read. */
 double request_reduction(const reduction *x, int pieces, const nmpi_array *senddata,
                          nmpi_array *recvdata);
+/* The same by the short path: where MPI is to put the request, NULL after a failure, and what makes that one nmpi's. */
+MPI_Request *request_handle(void);
+double request_reduction_short(const char *routine, const nmpi_op *op, const nmpi_array *senddata,
+                               const nmpi_array *recvdata);
 
 /* Whether somebody has told that the process ends with a failure, so that the job will be aborted. */
 bool exit_has_failed(void);

@@ -428,13 +428,17 @@ int nmpi_ibsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm
 int nmpi_irsend(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm, double *request);
 int nmpi_irecv(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request);
 
+/* Several requests are `n` numbers one after the other. Those of operations that have completed become
+ * NMPI_REQUEST_NULL there. This looks whether an array is such, and can be written to. */
+int nmpi_requests_check(const nmpi_array *requests);
+
 /* MPI_Send_init, MPI_Recv_init, MPI_Start, MPI_Startall and MPI_Request_free, the last for persistent requests
  * that are inactive, and null ones. A view is packed at each start. One whose operation fails is freed. */
 int nmpi_send_init(const nmpi_array *data, int dest, int tag, const nmpi_comm *comm,
                    double *request);
 int nmpi_recv_init(nmpi_array *data, int source, int tag, const nmpi_comm *comm, double *request);
 int nmpi_start(double request);
-int nmpi_startall(nmpi_array *requests);
+int nmpi_startall(const int64_t *requests, int64_t n);
 int nmpi_request_free(double request);
 
 /* MPI_Wait and MPI_Test. What a receive brought is in its array, and in `status`, which may be NULL. */
@@ -443,17 +447,17 @@ int nmpi_test(double request, int *flag, nmpi_status *status);
 
 /* MPI_Waitall and MPI_Testall. Returns the error code of the first operation that failed, in place of
  * MPI_ERR_IN_STATUS. */
-int nmpi_waitall(nmpi_array *requests);
-int nmpi_testall(nmpi_array *requests, int *flag);
+int nmpi_waitall(int64_t *requests, int64_t n);
+int nmpi_testall(int64_t *requests, int64_t n, int *flag);
 
 /* MPI_Waitany and MPI_Testany: *index is the position of the one that has completed, or NMPI_UNDEFINED. */
-int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status);
-int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status);
+int nmpi_waitany(int64_t *requests, int64_t n, int *index, nmpi_status *status);
+int nmpi_testany(int64_t *requests, int64_t n, int *flag, int *index, nmpi_status *status);
 
 /* MPI_Waitsome and MPI_Testsome: *count, or NMPI_UNDEFINED, and that many positions in `indices`, which has room for
  * as many as there are requests. */
-int nmpi_waitsome(nmpi_array *requests, int *count, int *indices);
-int nmpi_testsome(nmpi_array *requests, int *count, int *indices);
+int nmpi_waitsome(int64_t *requests, int64_t n, int *count, int *indices);
+int nmpi_testsome(int64_t *requests, int64_t n, int *count, int *indices);
 
 /* MPI_Cancel. Does nothing to an operation that has completed. */
 int nmpi_cancel(double request);
@@ -640,6 +644,9 @@ double nmpi_member_take(nmpi_member *member, double elements, int meetings);
 int nmpi_member_lock(nmpi_member *member);
 int nmpi_member_unlock(nmpi_member *member);
 
+/* To be called before another thread may receive the array: from then on the references to its storage are counted by
+ * atomic additions. */
+void nmpi_array_share(const nmpi_array *a);
 /* As nmpi_array_view, in another Lua state, where structs have the C type `ctype`. */
 int nmpi_array_receive(nmpi_array *view, const nmpi_array *a, int ctype);
 /* Adds to an element of a writable 1-d array of int64 as one step, and tells what it was before. */

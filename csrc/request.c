@@ -48,19 +48,19 @@ enum trait {
   PIECES = 8192, /* it takes several requests of MPI */
 
   /* What ends without further ado may have these only. */
-  SIMPLE = RECEIVE | PERSISTENT | FOREIGN | ALONE | LOCAL
+  SIMPLE = RECEIVE | PERSISTENT | FOREIGN | ALONE | LOCAL | REDUCTION
 };
 
 /* What every operation goes through comes first, in one cache line. */
 typedef struct operation {
-  _Alignas(NMPI_ALIGNMENT) double number; /* last given out, see number_of */
+  _Alignas(NMPI_ALIGNMENT) double number; /* its own, see number_of; if FREE, that of the next one */
   enum state state;
   unsigned traits;
   MPI_Request handle;
   nmpi_owner *owner;
   int64_t elements; /* of a receive: as in message */
   int64_t wire;
-  int next; /* slot, in the pool's list of free ones */
+  struct operation *next; /* in the pool's list of free ones */
   bool among_local;
   int next_local; /* slot, in the pool's list of local ones */
   int place;      /* in the pool's list of an array, if KEPT */
@@ -110,7 +110,7 @@ typedef struct pool {
   operation *slots;
   int count;
   int room;
-  int free;        /* the first free slot */
+  operation *free; /* the first free slot; NULL: all are taken */
   int local;       /* the first local one, see next_local */
   crowd crowds[2]; /* of the local ones; 1: receives */
   int foreign;     /* pending operations on foreign memory */
@@ -147,7 +147,7 @@ static pool *pool_find(void) {
   pool *p = calloc(1, sizeof *p);
   if (p == NULL) return NULL;
   p->id = pool_count;
-  p->free = p->local = END;
+  p->local = END;
   p->last = number_of(p, 0, MAX_GENERATION);
   pools[pool_count++] = p;
   return p;
@@ -179,47 +179,48 @@ LONG_PATH bool pool_grow(pool *p) {
   return true;
 }
 
-/* Makes a slot that has never been used the first free one. */
+/* Makes a slot that has never been used the first free one, if there is none. */
 LONG_PATH bool pool_extend(void) {
   pool *p = pool_mine();
   if (p == NULL) {
     fail("request", "no more than %d threads can make requests", MAX_POOLS);
     return false;
   }
+  if (p->free != NULL) return true;
   if (p->count == p->room && !pool_grow(p)) {
     fail("request", "there are too many pending operations, %d", p->count);
     return false;
   }
-  p->free = p->count++;
-  p->slots[p->free] = (operation){.number = number_of(p, p->free, 0), .next = END};
+  p->free = &p->slots[p->count];
+  *p->free = (operation){.number = number_of(p, p->count, 1)};
+  p->count++;
   return true;
 }
 
 /* The slot for the operation that is about to start, which remains free until it is taken; NULL after a failure. */
 SHORT_PATH operation *next_free(void) {
-  if (RARELY(mine == NULL || mine->free == END) && !pool_extend()) return NULL;
-  return &mine->slots[mine->free];
+  if (RARELY(mine == NULL || mine->free == NULL) && !pool_extend()) return NULL;
+  return mine->free;
 }
 
-/* Returns its number. */
-SHORT_PATH double take(operation *r) {
-  double number = r->number + MAX_SLOTS;
+/* Takes the slot of next_free. */
+SHORT_PATH void take(operation *r) {
   mine->free = r->next;
-  r->number = number;
-  return number;
 }
 
 /* One whose generations are used up is not used again. */
 SHORT_PATH void give_back(operation *r) {
+  bool last = r->number >= mine->last;
   r->state = FREE;
-  if (RARELY(r->number >= mine->last)) return;
+  r->number += MAX_SLOTS;
+  if (RARELY(last)) return;
   r->next = mine->free;
-  mine->free = (int)(r - mine->slots);
+  mine->free = r;
 }
 
 SHORT_PATH void let_go(operation *r) {
-  if (r->owner != NULL) owner_release(r->owner);
-  mine->foreign -= (r->traits & FOREIGN) != 0;
+  if (r->traits & FOREIGN) mine->foreign--;
+  owner_release(r->owner);
 }
 
 /* Ends what a slot was taken for. */
@@ -251,11 +252,12 @@ static int find_integer(int64_t number, const char *argument, operation **found)
   const pool *p = pool_mine();
   int slot = (int)(number & (MAX_SLOTS - 1));
   int generation = (int)(number >> SLOT_BITS & MAX_GENERATION);
-  if (p == NULL || number >> (SLOT_BITS + GENERATION_BITS) != p->id || slot >= p->count ||
-      generation == 0 || (double)number > p->slots[slot].number) {
+  bool known = p != NULL && number >> (SLOT_BITS + GENERATION_BITS) == p->id && slot < p->count;
+  operation *r = known ? &p->slots[slot] : NULL;
+  double given = known ? r->number - (r->state == FREE ? MAX_SLOTS : 0) : 0; /* the last one */
+  if (!known || generation == 0 || (double)number > given) {
     return fail_to_find((double)number, number >= MAX_SLOTS && number < INT64_C(1) << 53, argument);
   }
-  operation *r = &p->slots[slot];
   bool live = r->state != FREE && r->state != ABANDONED;
   if (r->number == (double)number && live) *found = r;
   return NMPI_SUCCESS;
@@ -286,6 +288,14 @@ SHORT_PATH operation *find_in(enum state state, double number) {
   if (slot >= mine->count) return NULL;
   operation *r = &mine->slots[slot];
   return r->number == number && r->state == state ? r : NULL;
+}
+
+/* The slot of a whole number, if it is that of the slot's operation, or of its next one; else NULL. */
+SHORT_PATH operation *slot_of(int64_t number) {
+  int slot = (int)(number & (MAX_SLOTS - 1));
+  if (slot >= mine->count) return NULL;
+  operation *r = &mine->slots[slot];
+  return r->number == (double)number ? r : NULL;
 }
 
 /* ---- the list of the pool ---- */
@@ -464,18 +474,15 @@ SHORT_PATH void describe(operation *r, unsigned traits, const nmpi_array *data, 
 
 /* It has been posted, and described. Returns its number. */
 SHORT_PATH double begin(operation *r) {
-  double number = take(r);
-  if (r->owner != NULL) {
-    owner_retain(r->owner);
-  } else {
-    mine->foreign++;
-  }
+  take(r);
+  if (r->traits & FOREIGN) mine->foreign++;
+  owner_retain(r->owner);
   if (r->traits & PERSISTENT) {
     r->state = INACTIVE;
   } else {
     activate(r);
   }
-  return number;
+  return r->number;
 }
 
 /* What the others need not know of one that is not local. */
@@ -664,28 +671,46 @@ static unsigned hold(nmpi_owner **owner, const nmpi_array *data) {
   return 0;
 }
 
-double request_reduction(const reduction *x, int pieces, const nmpi_array *senddata,
-                         nmpi_array *recvdata) {
-  operation *r = next_free();
-  unsigned traits = REDUCTION | (pieces > 1 ? PIECES : 0);
+/* It has been posted as one request of MPI. */
+SHORT_PATH void begin_reduction(operation *r, const char *routine, const nmpi_op *op,
+                                const nmpi_array *senddata, const nmpi_array *recvdata) {
+  unsigned traits = REDUCTION;
   take(r);
   r->owner = r->send_owner = NULL;
   if (senddata != NULL) traits |= hold(&r->send_owner, senddata);
-  if (recvdata != NULL) {
-    traits |= hold(&r->owner, recvdata);
-    if (x->recv.unpack != NULL) {
-      traits |= PACKED;
-      r->view = *recvdata;
-    }
-  }
-  mine->foreign += (traits & FOREIGN) != 0;
+  if (recvdata != NULL) traits |= hold(&r->owner, recvdata);
+  if (traits & FOREIGN) mine->foreign++;
   r->traits = traits;
-  r->routine = x->routine;
+  r->routine = routine;
+  r->op = op;
+  r->later = 0;
+  r->state = ACTIVE;
+}
+
+MPI_Request *request_handle(void) {
+  operation *r = next_free();
+  return r != NULL ? &r->handle : NULL;
+}
+
+double request_reduction_short(const char *routine, const nmpi_op *op, const nmpi_array *senddata,
+                               const nmpi_array *recvdata) {
+  operation *r = next_free();
+  begin_reduction(r, routine, op, senddata, recvdata);
+  return r->number;
+}
+
+double request_reduction(const reduction *x, int pieces, const nmpi_array *senddata,
+                         nmpi_array *recvdata) {
+  operation *r = next_free();
+  begin_reduction(r, x->routine, x->op, senddata, recvdata);
+  if (x->recv.unpack != NULL) {
+    r->traits |= PACKED;
+    r->view = *recvdata;
+  }
+  if (pieces > 1) r->traits |= PIECES;
   r->elements = x->recv.elements;
-  r->op = x->op;
   r->handle = x->requests[0];
   r->later = pieces - 1;
-  activate(r);
   return r->number;
 }
 
@@ -795,6 +820,7 @@ SHORT_PATH bool finish_simple(operation *r, const MPI_Status *found, nmpi_status
       *status = (nmpi_status){found->MPI_SOURCE, found->MPI_TAG, 0, 0, bytes, r->elements};
     }
   } else {
+    if (traits & REDUCTION) finish_reduction(r, MPI_SUCCESS);
     status_empty(status, MPI_SUCCESS);
   }
   if (traits & LOCAL) crowds[traits & RECEIVE].count--;
@@ -862,6 +888,22 @@ int nmpi_cancel(double request) {
 
 /* ---- lists of requests ---- */
 
+int nmpi_requests_check(const nmpi_array *requests) {
+  if (requests == NULL) return fail("requests", "expected requests, got nil");
+  if ((requests->type != NMPI_INT64 && requests->type != NMPI_UINT64) ||
+      !nmpi_array_is_contiguous(requests, 0) || (requests->flags & NMPI_READONLY) ||
+      requests->length > INT_MAX) {
+    const char *kind = requests->flags & NMPI_READONLY         ? "a read-only array"
+                       : nmpi_array_is_contiguous(requests, 0) ? "an array"
+                                                               : "a strided array";
+    const char *dtype = nmpi_dtype_name(requests->type);
+    return fail("requests",
+                "expected a list of requests, or what mpi.requests(n) makes, got %s of %s", kind,
+                dtype != NULL ? dtype : "nothing: it has been freed");
+  }
+  return NMPI_SUCCESS;
+}
+
 /* A call on an array of requests. */
 typedef struct call {
   int64_t *numbers;
@@ -883,22 +925,18 @@ typedef struct batch {
 
 /* False where that is not to be had: what is wrong, stands there twice or has completed wants more care, and so do
  * reductions in pieces, and persistent requests of nobody, which MPICH 4.0 does not count among the active ones. */
-SHORT_PATH bool gather(batch *b, const nmpi_array *requests) {
-  if (mine == NULL || requests == NULL || requests->type != NMPI_INT64) return false;
-  if (requests->count <= 0 || requests->count > SHORT_CALL) return false;
-  if (requests->flags & NMPI_READONLY) return false;
+SHORT_PATH bool gather(batch *b, int64_t *requests, int64_t n) {
+  if (mine == NULL || n > SHORT_CALL) return false;
   uint64_t call = ++mine->calls;
-  b->numbers = requests->p.i64;
-  b->length = requests->count;
+  b->numbers = requests;
+  b->length = (int)n;
   b->active = 0;
   for (int i = 0; i < b->length; i++) {
     int64_t number = b->numbers[i];
     b->handles[i] = MPI_REQUEST_NULL;
     if (number == NMPI_REQUEST_NULL) continue;
-    int slot = (int)(number & (MAX_SLOTS - 1));
-    if (slot >= mine->count) return false;
-    operation *r = &mine->slots[slot];
-    if (r->number != (double)number || r->met == call) return false;
+    operation *r = slot_of(number);
+    if (r == NULL || r->met == call) return false;
     r->met = call;
     if (r->state == INACTIVE) continue;
     if (r->state != ACTIVE || (r->traits & NOBODY && r->traits & PERSISTENT)) return false;
@@ -920,34 +958,6 @@ SHORT_PATH int batch_end(const batch *b, int i, int code, const MPI_Status *foun
   code = end(r, code, found, status);
   if (r->state == FREE) b->numbers[i] = NMPI_REQUEST_NULL;
   return code;
-}
-
-static int batch_wait(const batch *b) {
-  int first = NMPI_SUCCESS;
-  for (int i = 0; i < b->length; i++) {
-    MPI_Status found = {0};
-    if (b->handles[i] == MPI_REQUEST_NULL) continue;
-    int code = MPI_Wait(&batch_at(b, i)->handle, &found);
-    code = batch_end(b, i, code, &found, NULL);
-    if (first == NMPI_SUCCESS) first = code;
-  }
-  return first;
-}
-
-static int check_requests(const nmpi_array *requests) {
-  if (requests == NULL) return fail("requests", "expected requests, got nil");
-  if ((requests->type != NMPI_INT64 && requests->type != NMPI_UINT64) ||
-      !nmpi_array_is_contiguous(requests, 0) || (requests->flags & NMPI_READONLY) ||
-      requests->length > INT_MAX) {
-    const char *kind = requests->flags & NMPI_READONLY         ? "a read-only array"
-                       : nmpi_array_is_contiguous(requests, 0) ? "an array"
-                                                               : "a strided array";
-    const char *dtype = nmpi_dtype_name(requests->type);
-    return fail("requests",
-                "expected a list of requests, or what mpi.requests(n) makes, got %s of %s", kind,
-                dtype != NULL ? dtype : "nothing: it has been freed");
-  }
-  return NMPI_SUCCESS;
 }
 
 /* Notes the entries in which the array differs from what is known of it; returns how many. */
@@ -1005,15 +1015,14 @@ static int list_insert(call *c, int count) {
 }
 
 /* Finds the active requests of an array; false after a failure. */
-static bool call_begin(call *c, nmpi_array *requests) {
-  if (check_requests(requests) != NMPI_SUCCESS) return false;
-  int n = (int)requests->length;
-  list *l = pool_mine() != NULL ? &mine->list : NULL;
-  *c = (call){.numbers = requests->p.i64, .length = n, .list = l};
-  if (l == NULL || !list_reserve(l, n)) {
-    fail("requests", "no memory for %d requests", n);
+static bool call_begin(call *c, int64_t *requests, int64_t length) {
+  list *l = length <= INT_MAX && pool_mine() != NULL ? &mine->list : NULL;
+  if (l == NULL || !list_reserve(l, (int)length)) {
+    fail("requests", "no memory for %lld requests", (long long)length);
     return false;
   }
+  int n = (int)length;
+  *c = (call){.numbers = requests, .length = n, .list = l};
   list_cut(l, n);
   for (; l->length < n; l->length++) l->known[l->length] = UNKNOWN;
   int count = list_compare(l, c->numbers, n);
@@ -1084,23 +1093,49 @@ static int list_wait(const list *l) {
   return code;
 }
 
-LONG_PATH int waitall_kept(nmpi_array *requests) {
+LONG_PATH int waitall_kept(int64_t *requests, int64_t n) {
   call c;
-  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
   int code = call_finish_all(&c, list_wait(c.list));
   call_end(&c);
   return code;
 }
 
-int nmpi_waitall(nmpi_array *requests) {
-  batch b;
-  return gather(&b, requests) ? batch_wait(&b) : waitall_kept(requests);
+/* Whether they are few, and each is null or names an operation that has not ended. */
+SHORT_PATH bool are_short(const int64_t *requests, int64_t n) {
+  if (mine == NULL || n > SHORT_CALL) return false;
+  for (int i = 0; i < (int)n; i++) {
+    if (requests[i] == NMPI_REQUEST_NULL) continue;
+    const operation *r = slot_of(requests[i]);
+    if (r == NULL || (r->state != ACTIVE && r->state != INACTIVE)) return false;
+  }
+  return true;
 }
 
-LONG_PATH int testall_kept(nmpi_array *requests, int *flag) {
+/* MPI_Waitall of those. One that stands there twice has ended when its turn comes again. */
+SHORT_PATH int waitall_short(int64_t *requests, int n) {
+  int first = NMPI_SUCCESS;
+  for (int i = 0; i < n; i++) {
+    MPI_Status found = {0};
+    operation *r = slot_of(requests[i]);
+    if (r != NULL && r->state == ACTIVE) {
+      int code = MPI_Wait(&r->handle, &found);
+      code = end(r, code, &found, NULL);
+      if (first == NMPI_SUCCESS) first = code;
+    }
+    if (r == NULL || r->number != (double)requests[i]) requests[i] = NMPI_REQUEST_NULL;
+  }
+  return first;
+}
+
+int nmpi_waitall(int64_t *requests, int64_t n) {
+  return are_short(requests, n) ? waitall_short(requests, (int)n) : waitall_kept(requests, n);
+}
+
+LONG_PATH int testall_kept(int64_t *requests, int64_t n, int *flag) {
   call c;
-  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
   /* MPICH's MPI_Testall ends one that has failed though others are pending, and says that all have completed. */
@@ -1113,16 +1148,16 @@ LONG_PATH int testall_kept(nmpi_array *requests, int *flag) {
   return code;
 }
 
-int nmpi_testall(nmpi_array *requests, int *flag) {
-  batch b;
+int nmpi_testall(int64_t *requests, int64_t n, int *flag) {
   *flag = 0;
-  if (!gather(&b, requests)) return testall_kept(requests, flag);
-  for (int i = 0; i < b.length; i++) {
-    if (b.handles[i] == MPI_REQUEST_NULL) continue;
-    if (!is_complete(batch_at(&b, i), MPI_STATUS_IGNORE)) return NMPI_SUCCESS;
+  if (!are_short(requests, n)) return testall_kept(requests, n, flag);
+  for (int i = 0; i < (int)n; i++) {
+    const operation *r = slot_of(requests[i]);
+    bool active = r != NULL && r->state == ACTIVE;
+    if (active && !is_complete(r, MPI_STATUS_IGNORE)) return NMPI_SUCCESS;
   }
   *flag = 1;
-  return batch_wait(&b);
+  return waitall_short(requests, (int)n);
 }
 
 /* The first request of nobody: it is complete, but MPICH 4.0 does not count persistent ones among the active, and waits
@@ -1164,10 +1199,10 @@ SHORT_PATH int batch_end_any(const batch *b, int i, int code, const MPI_Status *
   return batch_end(b, i, code, found, status);
 }
 
-LONG_PATH int waitany_kept(nmpi_array *requests, int *index, nmpi_status *status) {
+LONG_PATH int waitany_kept(int64_t *requests, int64_t n, int *index, nmpi_status *status) {
   call c;
   MPI_Status found = {0};
-  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
   if (c.list->active == 0) return NMPI_SUCCESS;
   int k = list_nobody(c.list), code;
   do {
@@ -1177,22 +1212,22 @@ LONG_PATH int waitany_kept(nmpi_array *requests, int *index, nmpi_status *status
   return call_finish_any(&c, k, code, &found, index, status);
 }
 
-int nmpi_waitany(nmpi_array *requests, int *index, nmpi_status *status) {
+int nmpi_waitany(int64_t *requests, int64_t n, int *index, nmpi_status *status) {
   batch b;
   MPI_Status found = {0};
   int i = MPI_UNDEFINED;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
-  if (!gather(&b, requests)) return waitany_kept(requests, index, status);
+  if (!gather(&b, requests, n)) return waitany_kept(requests, n, index, status);
   if (b.active == 0) return NMPI_SUCCESS;
   int code = MPI_Waitany(b.length, b.handles, &i, &found);
   return batch_end_any(&b, i, code, &found, index, status);
 }
 
-LONG_PATH int testany_kept(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
+LONG_PATH int testany_kept(int64_t *requests, int64_t n, int *flag, int *index, nmpi_status *status) {
   call c;
   MPI_Status found = {0};
-  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
   *flag = 1;
   if (c.list->active == 0) return NMPI_SUCCESS;
   int k = list_nobody(c.list), code;
@@ -1204,14 +1239,14 @@ LONG_PATH int testany_kept(nmpi_array *requests, int *flag, int *index, nmpi_sta
   return call_finish_any(&c, k, code, &found, index, status);
 }
 
-int nmpi_testany(nmpi_array *requests, int *flag, int *index, nmpi_status *status) {
+int nmpi_testany(int64_t *requests, int64_t n, int *flag, int *index, nmpi_status *status) {
   batch b;
   MPI_Status found = {0};
   int i = MPI_UNDEFINED;
   *flag = 0;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
-  if (!gather(&b, requests)) return testany_kept(requests, flag, index, status);
+  if (!gather(&b, requests, n)) return testany_kept(requests, n, flag, index, status);
   *flag = 1;
   if (b.active == 0) return NMPI_SUCCESS;
   int code = MPI_Testany(b.length, b.handles, &i, flag, &found);
@@ -1236,9 +1271,9 @@ static bool list_proceed_some(list *l, int *count, int *done) {
 /* MPI_Waitsome and MPI_Testsome. */
 typedef int completer(int, MPI_Request *, int *, int *, MPI_Status *);
 
-LONG_PATH int some_kept(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
+LONG_PATH int some_kept(completer *mpi_some, int64_t *requests, int64_t n, int *count, int *indices) {
   call c;
-  if (!call_begin(&c, requests)) return NMPI_ERR_ARGUMENT;
+  if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
   list *l = c.list;
   int *done = l->changed;
   if (l->active == 0) return NMPI_SUCCESS;
@@ -1269,11 +1304,11 @@ LONG_PATH int some_kept(completer *mpi_some, nmpi_array *requests, int *count, i
   return first;
 }
 
-SHORT_PATH int some_by(completer *mpi_some, nmpi_array *requests, int *count, int *indices) {
+SHORT_PATH int some_by(completer *mpi_some, int64_t *requests, int64_t n, int *count, int *indices) {
   batch b;
   MPI_Status statuses[SHORT_CALL];
   *count = NMPI_UNDEFINED;
-  if (!gather(&b, requests)) return some_kept(mpi_some, requests, count, indices);
+  if (!gather(&b, requests, n)) return some_kept(mpi_some, requests, n, count, indices);
   if (b.active == 0) return NMPI_SUCCESS;
   int first = NMPI_SUCCESS, code = mpi_some(b.length, b.handles, count, indices, statuses);
   if (*count == MPI_UNDEFINED) *count = 0;
@@ -1287,26 +1322,24 @@ SHORT_PATH int some_by(completer *mpi_some, nmpi_array *requests, int *count, in
   return first;
 }
 
-int nmpi_waitsome(nmpi_array *requests, int *count, int *indices) {
-  return some_by(MPI_Waitsome, requests, count, indices);
+int nmpi_waitsome(int64_t *requests, int64_t n, int *count, int *indices) {
+  return some_by(MPI_Waitsome, requests, n, count, indices);
 }
 
-int nmpi_testsome(nmpi_array *requests, int *count, int *indices) {
-  return some_by(MPI_Testsome, requests, count, indices);
+int nmpi_testsome(int64_t *requests, int64_t n, int *count, int *indices) {
+  return some_by(MPI_Testsome, requests, n, count, indices);
 }
 
-int nmpi_startall(nmpi_array *requests) {
-  TRY(check_requests(requests));
-  const int64_t *numbers = requests->p.i64;
+int nmpi_startall(const int64_t *requests, int64_t n) {
   uint64_t call = pool_mine() != NULL ? ++mine->calls : 0;
-  for (int64_t i = 0; i < requests->length; i++) {
-    operation *r = find_startable((double)numbers[i], "requests");
+  for (int64_t i = 0; i < n; i++) {
+    operation *r = find_startable((double)requests[i], "requests");
     if (r == NULL) return NMPI_ERR_ARGUMENT;
     if (r->met == call) return fail("requests", "expected each request once, got one twice");
     r->met = call;
   }
-  for (int64_t i = 0; i < requests->length; i++) {
-    TRY(start(&mine->slots[numbers[i] & (MAX_SLOTS - 1)]));
+  for (int64_t i = 0; i < n; i++) {
+    TRY(start(&mine->slots[requests[i] & (MAX_SLOTS - 1)]));
   }
   return NMPI_SUCCESS;
 }
@@ -1319,7 +1352,8 @@ static int probed(int code, bool found, MPI_Message *handle, const MPI_Status *f
   if (code != MPI_SUCCESS || !found) return code;
   status_probed(status, code, from);
   operation *r = next_free();
-  *matched = take(r);
+  take(r);
+  *matched = r->number;
   r->state = MESSAGE;
   r->traits = comm->size == 1 ? ALONE : 0;
   r->owner = NULL;

@@ -467,6 +467,10 @@ int nmpi_member_unlock(nmpi_member *m) {
 
 /* ---- what threads share ---- */
 
+void nmpi_array_share(const nmpi_array *a) {
+  if (a->owner != NULL && !a->owner->shared) a->owner->shared = true;
+}
+
 int nmpi_array_receive(nmpi_array *view, const nmpi_array *a, int ctype) {
   TRY(nmpi_array_view(view, a));
   view->ctype = ctype;

@@ -54,10 +54,13 @@ end
 
 local uint32_pointer = typeof "const uint32_t *"
 
-local function vla_bytes(vla)
+--- The bytes of a VLA.
+function buffer.vla_bytes(vla)
   if vla_length_index then return cast(uint32_pointer, vla)[vla_length_index] end
   return (sizeof(vla))
 end
+
+local vla_bytes = buffer.vla_bytes
 
 -- What is known of a cdata type, by its id: a raw FFI array's element type and shape, or a foreign array's adapter;
 -- false if it is neither.

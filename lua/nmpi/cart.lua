@@ -524,7 +524,6 @@ local function new_halo(self, field, options, where)
     foreign = a.owner == nil,
     requests = requests,
     begun = false,
-    request_array = requests and array.wrap(requests),
   }, halo_meta))
 end
 
@@ -565,7 +564,7 @@ local function start(self, where)
 end
 
 local function finish(self, where)
-  local code = C.nmpi_waitall(self.request_array)
+  local code = C.nmpi_waitall(self.requests, 2 * self.count)
   self.begun = false
   if self.foreign then lib.halos[self] = nil end
   return (status(code, where))

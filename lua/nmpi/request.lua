@@ -21,6 +21,7 @@ local pairs, rawequal, rawget, tonumber, tostring, type = pairs, rawequal, rawge
 local int, optional_int, number_of = check.int, check.optional_int, check.request
 local communicator, operator, status, status_info = check.comm, check.op, check.status, check.info
 local send_buffer, recv_buffer, memory_of = buffer.send, buffer.recv, buffer.memory_of
+local vla_bytes, istype = buffer.vla_bytes, ffi.istype
 local debugging = check.debugging
 local SUCCESS, UNDEFINED = C.NMPI_SUCCESS, C.NMPI_UNDEFINED
 local ANY_SOURCE, ANY_TAG = C.nmpi_any_source(), C.nmpi_any_tag()
@@ -312,7 +313,6 @@ end
 
 -- The numbers of a Lua list, for the core.
 local list, list_room = requests_ct(16), 16
-local list_array = ffi.new "nmpi_array"
 
 -- Lists of up to 8 requests are copied without a loop: a trace that begins in one of these functions would be given up
 -- at a loop, and in the end, with the function blacklisted, every loop that waits for requests.
@@ -372,20 +372,31 @@ local function fill_list(requests, where)
     list = requests_ct(list_room)
   end
   if n > 8 then fill_long(requests, n, where) else fill_short(requests, n, where) end
-  return (C.nmpi_array_borrow(list_array, list, C.NMPI_INT64, 8, 0, n, 0))
+  return list, n
 end
 
--- The array that the core works on.
-local function container(requests, where)
-  if type(requests) == "table" then return fill_list(requests, where) end
+local function array_numbers(requests, where)
   if type(requests) ~= "cdata" then check.mismatch(where, "requests", "a list or mpi.requests(n)", requests) end
-  return (recv_buffer(requests, where, "requests"))
+  local array = recv_buffer(requests, where, "requests")
+  check.value(C.nmpi_requests_check(array), where)
+  return array.p.i64, tonumber(array.length)
+end
+
+-- The numbers that the core works on, and how many they are.
+local function numbers_of(requests, where)
+  if istype(requests_ct, requests) then return requests, vla_bytes(requests) / 8 end
+  local numbers, n
+  if type(requests) == "table" then
+    numbers, n = fill_list(requests, where)
+  else
+    numbers, n = array_numbers(requests, where)
+  end
+  return numbers, n
 end
 
 -- What follows a call that may have completed some.
-local function completed(requests)
+local function completed(requests, n)
   if type(requests) == "table" then
-    local n = tonumber(list_array.length)
     if n > 8 then write_back_long(requests, n) else write_back_short(requests, n) end
   end
   if anchored > 0 then release() end
@@ -401,15 +412,17 @@ end
 -- @param requests a list, or an array from `mpi.requests`, of inactive ones
 -- @treturn int status
 function request.startall(requests)
-  return (status(C.nmpi_startall(container(requests, "startall")), "startall"))
+  local numbers, n = numbers_of(requests, "startall")
+  return (status(C.nmpi_startall(numbers, n), "startall"))
 end
 
 --- Waits until all requests have completed, also where some fail (MPI_Waitall).
 -- @param requests a list, or an array from `mpi.requests`
 -- @treturn int status: the error code of the first one that failed
 function request.waitall(requests)
-  local code = C.nmpi_waitall(container(requests, "waitall"))
-  completed(requests)
+  local numbers, n = numbers_of(requests, "waitall")
+  local code = C.nmpi_waitall(numbers, n)
+  completed(requests, n)
   return (status(code, "waitall"))
 end
 
@@ -418,8 +431,9 @@ end
 -- @treturn int status: the error code of the first one that failed
 -- @treturn boolean whether they have
 function request.testall(requests)
-  local code = C.nmpi_testall(container(requests, "testall"), flag)
-  completed(requests)
+  local numbers, n = numbers_of(requests, "testall")
+  local code = C.nmpi_testall(numbers, n, flag)
+  completed(requests, n)
   return status(code, "testall"), flag[0] ~= 0
 end
 
@@ -429,8 +443,9 @@ end
 -- @treturn int status
 -- @treturn[opt] int its index, from 1 in a list and from 0 in an array; nil if none was active
 function request.waitany(requests, info)
-  local code = C.nmpi_waitany(container(requests, "waitany"), index, status_info(info, "waitany"))
-  completed(requests)
+  local numbers, n = numbers_of(requests, "waitany")
+  local code = C.nmpi_waitany(numbers, n, index, status_info(info, "waitany"))
+  completed(requests, n)
   return status(code, "waitany"), index_in(requests, index[0])
 end
 
@@ -441,16 +456,15 @@ end
 -- @treturn boolean whether one has, or none was active
 -- @treturn[opt] int its index; nil if there is none
 function request.testany(requests, info)
-  local code = C.nmpi_testany(container(requests, "testany"), flag, index, status_info(info, "testany"))
-  completed(requests)
+  local numbers, n = numbers_of(requests, "testany")
+  local code = C.nmpi_testany(numbers, n, flag, index, status_info(info, "testany"))
+  completed(requests, n)
   return status(code, "testany"), flag[0] ~= 0, index_in(requests, index[0])
 end
 
 local indices, indices_room = ffi.new("int[?]", 16), 16
 
-local function reserve_indices(array, where)
-  if array == nil then check.mismatch(where, "requests", "a list or mpi.requests(n)", array) end
-  local n = tonumber(array.length)
+local function reserve_indices(n)
   if n <= indices_room then return end
   indices_room = 2 * n
   indices = ffi.new("int[?]", indices_room)
@@ -477,10 +491,10 @@ end
 -- @treturn int status: the error code of the first one that failed
 -- @treturn[opt] table a list of their indices; nil if none was active
 function request.waitsome(requests)
-  local array = container(requests, "waitsome")
-  reserve_indices(array, "waitsome")
-  local code = C.nmpi_waitsome(array, count, indices)
-  completed(requests)
+  local numbers, n = numbers_of(requests, "waitsome")
+  reserve_indices(n)
+  local code = C.nmpi_waitsome(numbers, n, count, indices)
+  completed(requests, n)
   return status(code, "waitsome"), indices_in(requests)
 end
 
@@ -489,10 +503,10 @@ end
 -- @treturn int status: the error code of the first one that failed
 -- @treturn[opt] table a list of their indices, which may be empty; nil if none was active
 function request.testsome(requests)
-  local array = container(requests, "testsome")
-  reserve_indices(array, "testsome")
-  local code = C.nmpi_testsome(array, count, indices)
-  completed(requests)
+  local numbers, n = numbers_of(requests, "testsome")
+  reserve_indices(n)
+  local code = C.nmpi_testsome(numbers, n, count, indices)
+  completed(requests, n)
   return status(code, "testsome"), indices_in(requests)
 end
 
