@@ -53,7 +53,8 @@ enum trait {
 
 /* What every operation goes through comes first, in one cache line. */
 typedef struct operation {
-  _Alignas(NMPI_ALIGNMENT) double number; /* its own, see number_of; if FREE, that of the next one */
+  _Alignas(
+      NMPI_ALIGNMENT) double number; /* its own, see number_of; if FREE, that of the next one */
   enum state state;
   unsigned traits;
   MPI_Request handle;
@@ -548,7 +549,8 @@ SHORT_PATH int isend_by(isender *mpi_isend, enum sending sending, const char *ro
   operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
   bool persistent = sending == PERSISTENTLY;
-  if (!array_is_short(data, 0) || (!persistent && !request_send_is_free(data, comm, dest))) {
+  if (RARELY(!array_is_short(data, 0)) ||
+      (!persistent && RARELY(!request_send_is_free(data, comm, dest)))) {
     return isend_view(mpi_isend, sending, routine, data, dest, tag, comm, number);
   }
   if (sending == BUFFERED) TRY(check_buffer(data->length * array_wire(data), dest));
@@ -616,8 +618,8 @@ SHORT_PATH int irecv_by(ireceiver *mpi_irecv, bool persistent, const char *routi
   TRY(check_recv(&comm, source, tag));
   operation *r = next_free();
   if (r == NULL) return NMPI_ERR_ARGUMENT;
-  if (!array_is_short(data, NMPI_READONLY) ||
-      !request_recv_is_free(data, comm->size == 1, &count, &type)) {
+  if (RARELY(!array_is_short(data, NMPI_READONLY)) ||
+      RARELY(!request_recv_is_free(data, comm->size == 1, &count, &type))) {
     return irecv_view(mpi_irecv, persistent, routine, data, source, tag, comm, number);
   }
   TRY(mpi_irecv(data->p.any, count, type, source, tag, comm->handle, &r->handle));
@@ -812,10 +814,10 @@ LONG_PATH int finish(operation *r, int code, const MPI_Status *found, nmpi_statu
 /* The same by the shortest path; false where that is not to be had. */
 SHORT_PATH bool finish_simple(operation *r, const MPI_Status *found, nmpi_status *status) {
   unsigned traits = r->traits;
-  if (traits & ~(unsigned)SIMPLE) return false;
+  if (RARELY(traits & ~(unsigned)SIMPLE)) return false;
   if (traits & RECEIVE) {
     int64_t bytes = status_bytes(found);
-    if (bytes != r->elements * r->wire) return false;
+    if (RARELY(bytes != r->elements * r->wire)) return false;
     if (status != NULL) {
       *status = (nmpi_status){found->MPI_SOURCE, found->MPI_TAG, 0, 0, bytes, r->elements};
     }
@@ -849,7 +851,7 @@ LONG_PATH int end_nothing(double request, nmpi_status *status) {
 int nmpi_wait(double request, nmpi_status *status) {
   MPI_Status found = {0};
   operation *r = find_in(ACTIVE, request);
-  if (r == NULL) return end_nothing(request, status);
+  if (RARELY(r == NULL)) return end_nothing(request, status);
   int code = MPI_Wait(&r->handle, &found);
   return end(r, code, &found, status);
 }
@@ -1224,7 +1226,8 @@ int nmpi_waitany(int64_t *requests, int64_t n, int *index, nmpi_status *status) 
   return batch_end_any(&b, i, code, &found, index, status);
 }
 
-LONG_PATH int testany_kept(int64_t *requests, int64_t n, int *flag, int *index, nmpi_status *status) {
+LONG_PATH int testany_kept(int64_t *requests, int64_t n, int *flag, int *index,
+                           nmpi_status *status) {
   call c;
   MPI_Status found = {0};
   if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
@@ -1271,7 +1274,8 @@ static bool list_proceed_some(list *l, int *count, int *done) {
 /* MPI_Waitsome and MPI_Testsome. */
 typedef int completer(int, MPI_Request *, int *, int *, MPI_Status *);
 
-LONG_PATH int some_kept(completer *mpi_some, int64_t *requests, int64_t n, int *count, int *indices) {
+LONG_PATH int some_kept(completer *mpi_some, int64_t *requests, int64_t n, int *count,
+                        int *indices) {
   call c;
   if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
   list *l = c.list;
@@ -1304,7 +1308,8 @@ LONG_PATH int some_kept(completer *mpi_some, int64_t *requests, int64_t n, int *
   return first;
 }
 
-SHORT_PATH int some_by(completer *mpi_some, int64_t *requests, int64_t n, int *count, int *indices) {
+SHORT_PATH int some_by(completer *mpi_some, int64_t *requests, int64_t n, int *count,
+                       int *indices) {
   batch b;
   MPI_Status statuses[SHORT_CALL];
   *count = NMPI_UNDEFINED;
