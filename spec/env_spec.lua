@@ -183,7 +183,7 @@ if jit.status() then
     end
     assert.equal(100000, keep())
     for _, loop in ipairs(loops) do
-      local problems, looped = hot.watch(loop[2], function() loop[2](500) end)
+      local problems, looped = hot.watch(loop[2], function() loop[2](5000) end)
       assert(#problems == 0 and looped, loop[1] .. ": " .. table.concat(problems, "; "))
     end
   end)
