@@ -382,7 +382,7 @@ int nmpi_iallreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi
   if (handle == NULL) return NMPI_ERR_ARGUMENT;
   TRY(MPI_Iallreduce(from, recvdata->p.any, recvdata->count, dtypes[recvdata->type].type,
                      op_handle(op, recvdata->type), comm->handle, handle));
-  *request = request_reduction_short("iallreduce", op, from == MPI_IN_PLACE ? NULL : senddata,
-                                     recvdata);
+  *request =
+      request_reduction_short("iallreduce", op, from == MPI_IN_PLACE ? NULL : senddata, recvdata);
   return NMPI_SUCCESS;
 }

@@ -1045,25 +1045,6 @@ static int call_finish(call *c, operation *r, int position, int code, const MPI_
   return code;
 }
 
-/* Ends the requests that a call over the whole list has completed; returns the first code that is no success. */
-static int call_finish_all(call *c, int code) {
-  list *l = c->list;
-  int first = NMPI_SUCCESS, first_position = INT_MAX;
-  /* From the back: what has ended leaves the list, and the last takes its place. */
-  for (int k = l->active - 1; k >= 0; k--) {
-    operation *r = at(l, k);
-    int position = l->positions[k];
-    int own = code == MPI_ERR_IN_STATUS ? l->statuses[k].MPI_ERROR : code;
-    r->handle = l->handles[k];
-    if (own == MPI_ERR_PENDING) continue;
-    own = call_finish(c, r, position, own, &l->statuses[k], NULL);
-    if (own == NMPI_SUCCESS || position > first_position) continue;
-    first = own;
-    first_position = position;
-  }
-  return first;
-}
-
 /* The entries that stand for a request which another entry has completed. */
 static void call_end(call *c) {
   if (!c->twice) return;
@@ -1075,91 +1056,55 @@ static void call_end(call *c) {
   }
 }
 
-/* MPI_Waitall, which may return as soon as one operation has failed; this waits for the others too. Open MPI 4.1's
- * waits for ever where one has failed before the call (under MPI_THREAD_MULTIPLE), and a loop is no slower there. */
-static int list_wait(const list *l) {
-  int code = MPI_SUCCESS;
-#ifdef OPEN_MPI
-  for (int k = 0; k < l->active; k++) l->statuses[k].MPI_ERROR = MPI_ERR_PENDING;
-#else
-  code = MPI_Waitall(l->active, l->handles, l->statuses);
-  if (code != MPI_ERR_IN_STATUS) return code;
-#endif
-  for (int k = 0; k < l->active; k++) {
-    if (l->statuses[k].MPI_ERROR == MPI_ERR_PENDING) {
-      int own = MPI_Wait(&l->handles[k], &l->statuses[k]);
-      l->statuses[k].MPI_ERROR = own;
-    }
-    if (l->statuses[k].MPI_ERROR != MPI_SUCCESS) code = MPI_ERR_IN_STATUS;
-  }
-  return code;
-}
-
-LONG_PATH int waitall_kept(int64_t *requests, int64_t n) {
-  call c;
-  if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
-  if (c.list->active == 0) return NMPI_SUCCESS;
-  int code = call_finish_all(&c, list_wait(c.list));
-  call_end(&c);
-  return code;
-}
-
-/* Whether they are few, and each is null or names an operation that has not ended. */
-SHORT_PATH bool are_short(const int64_t *requests, int64_t n) {
-  if (mine == NULL || n > SHORT_CALL) return false;
-  for (int i = 0; i < (int)n; i++) {
+/* Looks whether each is a request, and makes those null that have ended. */
+SHORT_PATH int check_each(int64_t *requests, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
     if (requests[i] == NMPI_REQUEST_NULL) continue;
-    const operation *r = slot_of(requests[i]);
-    if (r == NULL || (r->state != ACTIVE && r->state != INACTIVE)) return false;
+    operation *r = mine != NULL ? slot_of(requests[i]) : NULL;
+    if (r != NULL && (r->state == ACTIVE || r->state == INACTIVE)) continue;
+    TRY(find_integer(requests[i], "requests", &r));
+    TRY(check_not_message(r, "requests"));
+    if (r == NULL) requests[i] = NMPI_REQUEST_NULL;
   }
-  return true;
+  return NMPI_SUCCESS;
 }
 
-/* MPI_Waitall of those. One that stands there twice has ended when its turn comes again. */
-SHORT_PATH int waitall_short(int64_t *requests, int n) {
+/* Waits for all, also where some fail. MPI_Waitall may return as soon as one has failed, and Open MPI 4.1's waits for
+ * ever where one has failed before the call (under MPI_THREAD_MULTIPLE); a loop is as fast. One that stands there twice
+ * has ended when its turn comes again. */
+SHORT_PATH int wait_each(int64_t *requests, int64_t n) {
   int first = NMPI_SUCCESS;
-  for (int i = 0; i < n; i++) {
+  for (int64_t i = 0; i < n; i++) {
     MPI_Status found = {0};
+    if (requests[i] == NMPI_REQUEST_NULL) continue;
     operation *r = slot_of(requests[i]);
     if (r != NULL && r->state == ACTIVE) {
       int code = MPI_Wait(&r->handle, &found);
       code = end(r, code, &found, NULL);
       if (first == NMPI_SUCCESS) first = code;
     }
-    if (r == NULL || r->number != (double)requests[i]) requests[i] = NMPI_REQUEST_NULL;
+    bool inactive = r != NULL && r->number == (double)requests[i] && r->state == INACTIVE;
+    if (!inactive) requests[i] = NMPI_REQUEST_NULL;
   }
   return first;
 }
 
 int nmpi_waitall(int64_t *requests, int64_t n) {
-  return are_short(requests, n) ? waitall_short(requests, (int)n) : waitall_kept(requests, n);
+  TRY(check_each(requests, n));
+  return wait_each(requests, n);
 }
 
-LONG_PATH int testall_kept(int64_t *requests, int64_t n, int *flag) {
-  call c;
-  if (!call_begin(&c, requests, n)) return NMPI_ERR_ARGUMENT;
-  *flag = 1;
-  if (c.list->active == 0) return NMPI_SUCCESS;
-  /* MPICH's MPI_Testall ends one that has failed though others are pending, and says that all have completed. */
-  for (int k = 0; k < c.list->active && *flag; k++) {
-    *flag = is_complete(at(c.list, k), MPI_STATUS_IGNORE);
-  }
-  if (*flag == 0) return NMPI_SUCCESS;
-  int code = call_finish_all(&c, list_wait(c.list));
-  call_end(&c);
-  return code;
-}
-
+/* MPICH's MPI_Testall ends one that has failed though others are pending, and says that all have completed. */
 int nmpi_testall(int64_t *requests, int64_t n, int *flag) {
   *flag = 0;
-  if (!are_short(requests, n)) return testall_kept(requests, n, flag);
-  for (int i = 0; i < (int)n; i++) {
-    const operation *r = slot_of(requests[i]);
+  TRY(check_each(requests, n));
+  for (int64_t i = 0; i < n; i++) {
+    const operation *r = requests[i] != NMPI_REQUEST_NULL ? slot_of(requests[i]) : NULL;
     bool active = r != NULL && r->state == ACTIVE;
     if (active && !is_complete(r, MPI_STATUS_IGNORE)) return NMPI_SUCCESS;
   }
   *flag = 1;
-  return waitall_short(requests, (int)n);
+  return wait_each(requests, n);
 }
 
 /* The first request of nobody: it is complete, but MPICH 4.0 does not count persistent ones among the active, and waits
