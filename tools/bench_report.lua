@@ -113,9 +113,9 @@ function sections.calls(context)
 ## What a call costs
 
 Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
-`MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round. Beside it
-the same in `nmpi -joff`, where nothing is compiled, and in mpi4py and numba-mpi (which knows `MPI_COMM_WORLD` only)
-on one rank, as far as they have the routine.
+`MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
+starts of the program the median of each. Beside it the same in `nmpi -joff`, where nothing is compiled, and in mpi4py
+and numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, as far as they have the routine.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
@@ -145,7 +145,8 @@ function sections.transfer(context)
 ## Messages and collectives
 
 Between two ranks, on the same memory, Lua and C in turn: the time of one message (ping-pong: one way) or call, and the
-ratio of nmpi to C. Beside it the same in mpi4py and numba-mpi, in other processes and on NumPy's memory.
+ratio of nmpi to C; of three starts of the program the median of each. Beside it the same in mpi4py and numba-mpi, in
+other processes and on NumPy's memory.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -330,9 +331,10 @@ median of nine starts in turn. numba-mpi's program compiles its function.
   text[#text + 1] = table_of({ "MPI", "program", "time", "memory of a rank" }, lines)
   local function compared(field)
     return function(abi)
-      local mine = first(context.rows, { bench = "start", mpi = abi, way = "nmpi" })[field]
-      local theirs = first(context.rows, { bench = "start", mpi = abi, way = "numba-mpi" })[field]
-      return mine and theirs and "1/" .. significant(theirs / mine, 3) or ""
+      local function of(way) return first(context.rows, { bench = "start", mpi = abi, way = way })[field] end
+      local mine, c, theirs = of "nmpi", of "C", of "numba-mpi"
+      return mine and theirs and ("1/%s; C's 1/%s"):format(significant(theirs / mine, 3), significant(theirs / c, 3))
+        or ""
     end
   end
   goal(context, "time of a start, to numba-mpi's", "≤ 1/10", compared "seconds")
