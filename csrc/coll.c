@@ -298,26 +298,37 @@ SHORT_PATH bool is_reducible(const nmpi_array *senddata, const nmpi_array *recvd
   return op_applies(op, recvdata->type);
 }
 
-/* The same of a reduction to a root, where it is to receive being NULL elsewhere. */
-SHORT_PATH bool is_reducible_to(bool here, const nmpi_array *senddata, const nmpi_array *recvdata,
-                                const nmpi_op **op, void **to) {
-  *to = NULL;
-  if (!here) return array_is_short(senddata, 0) && op_applies(op, senddata->type);
-  if (!arrays_are_short(senddata, recvdata) || senddata->length != recvdata->length) return false;
+/* The same of a reduction to a root: `data` tells how the elements are, and elsewhere it is to receive at NULL. In place
+ * MPICH 4.0 crashes for roots other than 0, see reduction_sides. */
+SHORT_PATH bool is_reducible_to(int root, const nmpi_comm *comm, const nmpi_array *senddata,
+                                const nmpi_array *recvdata, const nmpi_op **op,
+                                const nmpi_array **data, const void **from, void **to) {
+  if (comm->rank != root) {
+    *data = senddata;
+    *to = NULL;
+    if (!array_is_short(senddata, 0)) return false;
+    *from = senddata->p.any;
+    return op_applies(op, senddata->type);
+  }
+  if (root > 0 && is_in_place(senddata)) return false;
+  if (!is_reducible(senddata, recvdata, op, from)) return false;
+  *data = recvdata;
   *to = recvdata->p.any;
-  return op_applies(op, senddata->type);
+  return true;
 }
 
 int nmpi_reduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                 const nmpi_comm *comm) {
+  const nmpi_array *data;
+  const void *from;
   void *to;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
-  if (!is_reducible_to(comm->rank == root, senddata, recvdata, &op, &to)) {
+  if (!is_reducible_to(root, comm, senddata, recvdata, &op, &data, &from, &to)) {
     return reduce_by("reduce", senddata, recvdata, op, root, comm);
   }
-  return MPI_Reduce(senddata->p.any, to, senddata->count, dtypes[senddata->type].type,
-                    op_handle(op, senddata->type), root, comm->handle);
+  return MPI_Reduce(from, to, data->count, dtypes[data->type].type, op_handle(op, data->type), root,
+                    comm->handle);
 }
 
 int nmpi_allreduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op,
@@ -355,18 +366,21 @@ LONG_PATH int ireduce_by(const char *routine, const nmpi_array *senddata, nmpi_a
 
 int nmpi_ireduce(const nmpi_array *senddata, nmpi_array *recvdata, const nmpi_op *op, int root,
                  const nmpi_comm *comm, double *request) {
+  const nmpi_array *data;
+  const void *from;
   void *to;
   *request = NMPI_REQUEST_NULL;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
-  if (!is_reducible_to(comm->rank == root, senddata, recvdata, &op, &to)) {
+  if (!is_reducible_to(root, comm, senddata, recvdata, &op, &data, &from, &to)) {
     return ireduce_by("ireduce", senddata, recvdata, op, root, comm, request);
   }
   MPI_Request *handle = request_handle();
   if (handle == NULL) return NMPI_ERR_ARGUMENT;
-  TRY(MPI_Ireduce(senddata->p.any, to, senddata->count, dtypes[senddata->type].type,
-                  op_handle(op, senddata->type), root, comm->handle, handle));
-  *request = request_reduction_short("ireduce", op, senddata, to != NULL ? recvdata : NULL);
+  TRY(MPI_Ireduce(from, to, data->count, dtypes[data->type].type, op_handle(op, data->type), root,
+                  comm->handle, handle));
+  *request = request_reduction_short("ireduce", op, from == MPI_IN_PLACE ? NULL : senddata,
+                                     to != NULL ? recvdata : NULL);
   return NMPI_SUCCESS;
 }
 

@@ -53,8 +53,7 @@ enum trait {
 
 /* What every operation goes through comes first, in one cache line. */
 typedef struct operation {
-  _Alignas(
-      NMPI_ALIGNMENT) double number; /* its own, see number_of; if FREE, that of the next one */
+  _Alignas(NMPI_ALIGNMENT) double number; /* its own, if FREE the next one's: see number_of */
   enum state state;
   unsigned traits;
   MPI_Request handle;
