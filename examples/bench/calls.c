@@ -540,6 +540,10 @@ void bench_allreduce_of_a_number(int n) {
   }
 }
 
+void bench_reduce_in_place(int n) {
+  for (int i = 0; i < n; i++) MPI_Reduce(MPI_IN_PLACE, &y, ONE, MPI_SUM, 0, SELF);
+}
+
 void bench_ireduce_wait(int n) {
   for (int i = 0; i < n; i++) {
     MPI_Ireduce(&x, &y, ONE, MPI_SUM, 0, SELF, &requests[0]);
@@ -552,4 +556,66 @@ void bench_iallreduce_wait(int n) {
     MPI_Iallreduce(&x, &y, ONE, MPI_SUM, SELF, &requests[0]);
     MPI_Wait(&requests[0], &statuses[0]);
   }
+}
+
+/* ---- grids of processes ---- */
+
+static MPI_Comm grid = MPI_COMM_NULL;
+
+static MPI_Comm made_grid(void) {
+  MPI_Comm made;
+  MPI_Cart_create(SELF, 2, (int[]){1, 1}, (int[]){1, 1}, 0, &made);
+  return made;
+}
+
+/* Made once, as the script's. */
+static MPI_Comm kept_grid(void) {
+  if (grid == MPI_COMM_NULL) grid = made_grid();
+  return grid;
+}
+
+void bench_dims_create(int n) {
+  for (int i = 0; i < n; i++) {
+    int dims[] = {0, 0};
+    MPI_Dims_create(12, 2, dims);
+    sum += dims[0];
+  }
+}
+
+void bench_cart_create_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Comm made = made_grid();
+    MPI_Comm_free(&made);
+  }
+}
+
+void bench_cart_sub_free(int n) {
+  MPI_Comm whole = kept_grid();
+  for (int i = 0; i < n; i++) {
+    MPI_Comm made;
+    MPI_Cart_sub(whole, (int[]){0, 1}, &made);
+    MPI_Comm_free(&made);
+  }
+}
+
+void bench_cart_get(int n) {
+  MPI_Comm whole = kept_grid();
+  int dims[2], periods[2], coords[2];
+  for (int i = 0; i < n; i++) MPI_Cart_get(whole, 2, dims, periods, coords);
+}
+
+void bench_cart_coords(int n) {
+  MPI_Comm whole = kept_grid();
+  int coords[2];
+  for (int i = 0; i < n; i++) MPI_Cart_coords(whole, 0, 2, coords);
+}
+
+void bench_cart_rank(int n) {
+  MPI_Comm whole = kept_grid();
+  for (int i = 0; i < n; i++) MPI_Cart_rank(whole, (int[]){0, 0}, &flag);
+}
+
+void bench_cart_shift(int n) {
+  MPI_Comm whole = kept_grid();
+  for (int i = 0; i < n; i++) MPI_Cart_shift(whole, 0, 1, &flag, &position);
 }

@@ -9,6 +9,7 @@ package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
 
 local ffi = require "ffi"
 local nmpi = require "nmpi"
+local cart = require "nmpi.cart"
 local harness = require "harness"
 
 local TAG = 1
@@ -16,6 +17,8 @@ local requests, info = nmpi.requests(2), nmpi.status()
 local ranks = ffi.new("int[1]", 0)
 local group = nmpi.COMM_SELF:group()
 local truncated = nmpi.ERR_TRUNCATE
+local grid = cart.cart_create({ 1, 1 }, true, false, nmpi.COMM_SELF)
+local dims, ones, origin, rows = { 0, 0 }, { 1, 1 }, { 0, 0 }, { false, true }
 
 local function attached(loop)
   return function(n, mpi, SELF, x, y)
@@ -427,6 +430,9 @@ local cases = {
     end
     return sum
   end },
+  { "reduce in place", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.reduce(mpi.IN_PLACE, y, mpi.SUM, 0, SELF) end
+  end },
   { "ireduce, wait", function(n, mpi, SELF, x, y)
     for _ = 1, n do
       local _, r = mpi.ireduce(x, y, mpi.SUM, 0, SELF)
@@ -438,6 +444,30 @@ local cases = {
       local _, r = mpi.iallreduce(x, y, mpi.SUM, SELF)
       mpi.wait(r)
     end
+  end },
+
+  -- grids of processes
+
+  { "dims_create", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.dims_create(12, dims) end
+  end },
+  { "cart_create, free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.cart_create(ones, true, false, SELF):free() end
+  end },
+  { "cart_sub, free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.cart_sub(grid, rows):free() end
+  end },
+  { "cart_get", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.cart_get(grid) end
+  end },
+  { "cart_coords", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.cart_coords(grid, 0) end
+  end },
+  { "cart_rank", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.cart_rank(grid, origin) end
+  end },
+  { "cart_shift", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.cart_shift(grid, 0, 1) end
   end },
 }
 

@@ -79,7 +79,8 @@ function harness.row(...)
   local line = { "@" }
   for i = 1, select("#", ...), 2 do
     local name, value = select(i, ...)
-    line[#line + 1] = name .. "=" .. (type(value) == "number" and ("%.6g"):format(value) or tostring(value))
+    local format = type(value) ~= "number" and "%s" or value % 1 == 0 and "%.0f" or "%.6g"
+    line[#line + 1] = name .. "=" .. format:format(type(value) == "number" and value or tostring(value))
   end
   io.write(table.concat(line, "\t"), "\n")
   io.flush()
