@@ -115,7 +115,7 @@ function sections.calls(context)
 Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Beside it the same in `nmpi -joff`, where nothing is compiled, and in mpi4py
-and numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, as far as they have the routine.
+and numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
@@ -388,8 +388,8 @@ all but one wait for messages that do not come.
       lines[#lines + 1] = { tostring(row.ranks), seconds(row.nmpi), seconds(row.c), ratio(row.ratio) }
     end
     text[#text + 1] = [[
-An allreduce of one double on more and more ranks, most of them more than there are cores. On MPICH waiting ranks yield
-then, for nmpi has seen to that, and C's loop in the same processes has the benefit too:
+An allreduce of one double on more and more ranks. Where they are more than the cores, waiting ranks yield: on MPICH
+nmpi sees to that, on Open MPI the setting `mpi_yield_when_idle`; C's loop in the same processes has the benefit too:
 ]]
     text[#text + 1] = table_of({ "ranks", "nmpi", "C", "nmpi / C" }, lines)
   end
@@ -669,6 +669,26 @@ local function machine(context)
   return table_of({ "", "" }, lines)
 end
 
+-- What was found out about the aims that are missed, and tried. No figures: those are in the tables.
+local MISSED = [[
+Where an aim is missed, these are the reasons, as far as they are known, and what was tried:
+
+- **Requests.** nmpi's core checks, counts and describes each one, so that a wrong number, a dropped array or a message
+  that is never completed does no harm; Lua itself adds hardly anything. Tried without gain: MPI_Waitall in place of a
+  wait for each, prefetching, describing a request before it is posted, other lists of free ones, `-O2` in place of
+  `-O3`. With few requests `waitany` pays for posting the one that completes; that does not grow with their number.
+- **Calls of some nanoseconds** show the checks of their arguments. Groups and grids take and give lists: those are
+  tables, made for each call, and what checks them calls `pairs`, which LuaJIT does not compile.
+- **New communicators** cost setting the error handler: on MPICH those of comm_create do not inherit it.
+- **Columns** of elements that lie a multiple of 4096 bytes apart share few lines of each cache: in C's loops, too, an
+  element takes many times as long as at another distance. MPI's datatypes need no buffer and are a little ahead there.
+  Prefetching did not help. Stores past the caches did, but leave the column out of them that is wanted next.
+- **Blocks** of 1 MiB and more go by datatypes on MPICH, which is faster than packing where the two cores share a cache,
+  and needs no second memory, but slower where they do not.
+- **Large views** are not packed in parts while others travel: a message must remain one. MPI's datatypes do that.
+- **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
+]]
+
 --- Writes the page and its plots; returns a message where that fails.
 function report.write(context)
   context.goals = {}
@@ -686,9 +706,11 @@ function report.write(context)
     "# Performance\n",
     [[
 `tools/bench` has measured all of this and written this page; `--with-peers` installs what the columns of Python need.
-Lua and C run in the same processes, in turn, so that what the machine does concerns both alike; what is quoted is a
-median of at least seven rounds, unless a section says otherwise. The times depend on the machine; the ratios less so.
-On one that is busy with other things both vary.
+Lua and C (`-O2`, `MPI_THREAD_MULTIPLE` as nmpi) run in the same processes, in turn, so that what the machine does
+concerns both alike; what is quoted is a median of at least seven rounds, unless a section says otherwise. The times
+depend on the machine; the ratios less so. On one that is busy with other things both vary. Python's programs run in
+processes of their own, after nmpi's: where the machine changes meanwhile, as when it moves a core to another cache,
+their columns do not compare with the others. `tools/bench --only calls` measures one section again.
 
 With Open MPI both sides run without its single-copy mechanism (CMA), as the tests do. nmpi goes without it in any case,
 unless the environment allows RDMA, for then Open MPI 4.1 may write beyond the buffer of a receive that is too short. A
@@ -697,6 +719,7 @@ C program that is started by plain `mpiexec` has it: some messages are faster fo
     OMPI_MCA_pml_ob1_max_rdma_per_request=4 OMPI_MCA_btl_vader_single_copy_mechanism=cma tools/bench --only transfer
 ]],
     table_of(header, context.goals),
+    MISSED,
     machine(context),
   }
   if context.quick then table.insert(page, 2, "**A quick run, with few rounds: good for a look only.**\n") end

@@ -48,7 +48,89 @@ def irecv_isend_waitall():
     MPI.Request.Waitall([SELF.Irecv(y, 0, TAG), SELF.Isend(x, 0, TAG)])
 
 
+def posted_then(send):
+    def case():
+        request = SELF.Irecv(y, 0, TAG)
+        send(x, 0, TAG)
+        request.Wait()
+
+    return case
+
+
+def irecv_isend_then(complete):
+    def case():
+        pair = [SELF.Irecv(y, 0, TAG), SELF.Isend(x, 0, TAG)]
+        complete(pair)
+        MPI.Request.Waitall(pair)
+
+    return case
+
+
+def isend_probe_recv_wait():
+    request = SELF.Isend(x, 0, TAG)
+    SELF.Probe(0, TAG)
+    SELF.Recv(y, 0, TAG)
+    request.Wait()
+
+
+def isend_mprobe_mrecv_wait():
+    request = SELF.Isend(x, 0, TAG)
+    SELF.Mprobe(0, TAG).Recv(y)
+    request.Wait()
+
+
+persistent = [SELF.Recv_init(y, 0, TAG), SELF.Send_init(x, 0, TAG)]
+
+
+def start_wait():
+    for request in persistent:
+        request.Start()
+    for request in persistent:
+        request.Wait()
+
+
+def startall_waitall():
+    MPI.Prequest.Startall(persistent)
+    MPI.Request.Waitall(persistent)
+
+
+group = SELF.Get_group()
+
 mpi4py_cases = {
+    "initialized": MPI.Is_initialized,
+    "finalized": MPI.Is_finalized,
+    "query_thread": MPI.Query_thread,
+    "wtick": MPI.Wtick,
+    "error_string": lambda: MPI.Get_error_string(MPI.ERR_TRUNCATE),
+    "error_class": lambda: MPI.Get_error_class(MPI.ERR_TRUNCATE),
+    "comm:compare": lambda: MPI.Comm.Compare(SELF, SELF),
+    "comm:name": SELF.Get_name,
+    "comm:dup, free": lambda: SELF.Dup().Free(),
+    "comm:split, free": lambda: SELF.Split(0).Free(),
+    "comm:group, free": lambda: SELF.Get_group().Free(),
+    "group:rank": group.Get_rank,
+    "group:size": group.Get_size,
+    "group:translate_ranks": lambda: group.Translate_ranks([0], group),
+    "send to nobody": lambda: SELF.Send(x, MPI.PROC_NULL, TAG),
+    "recv from nobody": lambda: SELF.Recv(y, MPI.PROC_NULL, TAG),
+    "isend to nobody, wait": lambda: SELF.Isend(x, MPI.PROC_NULL, TAG).Wait(),
+    "irecv, ssend, wait": posted_then(SELF.Ssend),
+    "irecv, rsend, wait": posted_then(SELF.Rsend),
+    "isend, probe, recv, wait": isend_probe_recv_wait,
+    "isend, mprobe, mrecv, wait": isend_mprobe_mrecv_wait,
+    "irecv, isend, testall, waitall": irecv_isend_then(MPI.Request.Testall),
+    "irecv, isend, waitany, waitall": irecv_isend_then(MPI.Request.Waitany),
+    "irecv, isend, testany, waitall": irecv_isend_then(MPI.Request.Testany),
+    "irecv, isend, waitsome, waitall": irecv_isend_then(MPI.Request.Waitsome),
+    "irecv, isend, testsome, waitall": irecv_isend_then(MPI.Request.Testsome),
+    "2 start, 2 wait": start_wait,
+    "startall, waitall": startall_waitall,
+    "allreduce in place": lambda: SELF.Allreduce(MPI.IN_PLACE, y, MPI.SUM),
+    "reduce in place": lambda: SELF.Reduce(MPI.IN_PLACE, y, MPI.SUM, 0),
+    "allreduce of a number": lambda: SELF.allreduce(1.0, MPI.SUM),
+    "ireduce, wait": lambda: SELF.Ireduce(x, y, MPI.SUM, 0).Wait(),
+    "iallreduce, wait": lambda: SELF.Iallreduce(x, y, MPI.SUM).Wait(),
+    "dims_create": lambda: MPI.Compute_dims(12, [0, 0]),
     "rank": SELF.Get_rank,
     "size": SELF.Get_size,
     "wtime": MPI.Wtime,
@@ -155,6 +237,48 @@ if nm is not None:
             _, reqs[0:1] = nm.isend(x, 0, TAG)
             nm.recv(y, 0, TAG)
             nm.wait(reqs[0:1])
+
+    @compiled("initialized")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.initialized()
+
+    @compiled("query_thread")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.query_thread()
+
+    @compiled("irecv, isend, 2 wait")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.irecv(y, 0, TAG)
+            _, reqs[1:2] = nm.isend(x, 0, TAG)
+            nm.wait(reqs[0:1])
+            nm.wait(reqs[1:2])
+
+    @compiled("irecv, isend, testall, waitall")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.irecv(y, 0, TAG)
+            _, reqs[1:2] = nm.isend(x, 0, TAG)
+            nm.testall(reqs)
+            nm.waitall(reqs)
+
+    @compiled("irecv, isend, waitany, waitall")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.irecv(y, 0, TAG)
+            _, reqs[1:2] = nm.isend(x, 0, TAG)
+            nm.waitany(reqs)
+            nm.waitall(reqs)
+
+    @compiled("irecv, isend, testany, waitall")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.irecv(y, 0, TAG)
+            _, reqs[1:2] = nm.isend(x, 0, TAG)
+            nm.testany(reqs)
+            nm.waitall(reqs)
 
     @compiled("irecv, isend, waitall")
     def _(n, x, y, reqs):
