@@ -1168,6 +1168,8 @@ describe("what is no request", function()
       mpi.zeros(6, "int64"):slice { nil, nil, 2 }, mpi.zeros(3, "int64"):slice { 2, -4, -1 }, freed,
       mpi.wrap(ffi.new "const int64_t[3]"), mpi.IN_PLACE, mpi.status(), SELF, mpi.sum, print,
       ffi.cast("nmpi_array *", nil), ffi.cast("int64_t *", nil), ffi.new("int64_t *[2]"),
+      ffi.new("const int64_t[?]", 3), ffi.typeof "int64_t[?]",
+      ffi.new("struct { int64_t n; int64_t numbers[?]; }", 3).numbers, -- nothing tells its length
     }
     for _, routine in ipairs(several) do
       for _, container in pairs(bad) do fails(function() mpi[routine](container) end) end

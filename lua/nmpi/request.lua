@@ -21,7 +21,7 @@ local pairs, rawequal, rawget, tonumber, tostring, type = pairs, rawequal, rawge
 local int, optional_int, number_of = check.int, check.optional_int, check.request
 local communicator, operator, status, status_info = check.comm, check.op, check.status, check.info
 local send_buffer, recv_buffer, memory_of = buffer.send, buffer.recv, buffer.memory_of
-local vla_bytes, istype = buffer.vla_bytes, ffi.istype
+local vla_bytes, typeof = buffer.vla_bytes, ffi.typeof
 local debugging = check.debugging
 local SUCCESS, UNDEFINED = C.NMPI_SUCCESS, C.NMPI_UNDEFINED
 local ANY_SOURCE, ANY_TAG = C.nmpi_any_source(), C.nmpi_any_tag()
@@ -375,16 +375,27 @@ local function fill_list(requests, where)
   return list, n
 end
 
+-- What the numbers are in the memory of, during a call.
+local held -- luacheck: ignore
+
 local function array_numbers(requests, where)
   if type(requests) ~= "cdata" then check.mismatch(where, "requests", "a list or mpi.requests(n)", requests) end
   local array = recv_buffer(requests, where, "requests")
   check.value(C.nmpi_requests_check(array), where)
+  held = array
   return array.p.i64, tonumber(array.length)
 end
 
+-- Not by ffi.istype: a const array passes that, and so does the last field of a struct, of which nothing tells the
+-- length.
+local requests_id = tonumber(requests_ct)
+
 -- The numbers that the core works on, and how many they are.
 local function numbers_of(requests, where)
-  if istype(requests_ct, requests) then return requests, vla_bytes(requests) / 8 end
+  -- A ctype has the id that its objects have.
+  if type(requests) == "cdata" and tonumber(typeof(requests)) == requests_id and not tonumber(requests) then
+    return requests, vla_bytes(requests) / 8
+  end
   local numbers, n
   if type(requests) == "table" then
     numbers, n = fill_list(requests, where)
@@ -396,6 +407,7 @@ end
 
 -- What follows a call that may have completed some.
 local function completed(requests, n)
+  held = nil
   if type(requests) == "table" then
     if n > 8 then write_back_long(requests, n) else write_back_short(requests, n) end
   end
@@ -413,7 +425,9 @@ end
 -- @treturn int status
 function request.startall(requests)
   local numbers, n = numbers_of(requests, "startall")
-  return (status(C.nmpi_startall(numbers, n), "startall"))
+  local code = C.nmpi_startall(numbers, n)
+  held = nil
+  return (status(code, "startall"))
 end
 
 --- Waits until all requests have completed, also where some fail (MPI_Waitall).
