@@ -61,16 +61,16 @@ typedef struct operation {
   int64_t elements; /* of a receive: as in message */
   int64_t wire;
   struct operation *next; /* in the pool's list of free ones */
-  bool among_local;
-  int next_local; /* slot, in the pool's list of local ones */
-  int place;      /* in the pool's list of an array, if KEPT */
+  int next_local;         /* slot, in the pool's list of local ones */
+  int place;              /* in the pool's list of an array, if KEPT */
   int peer;
   int tag;
+  int own; /* this process's rank in the communicator */
+  bool among_local;
   const char *routine;
   uint64_t met;     /* the last call on an array that has met it */
   const void *data; /* of local ones: as in message */
   size_t bytes;     /* none where the data are packed */
-  int own;          /* this process's rank in the communicator */
   MPI_Comm comm;
   MPI_Message matched;
   scratch packed;
