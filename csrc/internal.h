@@ -315,7 +315,8 @@ struct nmpi_owner {
 
 void owner_destroy(nmpi_owner *owner) __attribute__((noinline));
 
-/* Returns how many references there are. An atomic addition takes as long as all the rest of a call. */
+/* Returns how many references there are. An atomic addition takes as long as all the rest of a call, and until an array
+ * is shared, one thread has all of them. */
 SHORT_PATH int owner_count(nmpi_owner *owner, int n) {
   if (RARELY(owner->shared)) return atomic_fetch_add(&owner->references, n) + n;
   int references = atomic_load_explicit(&owner->references, memory_order_relaxed) + n;

@@ -254,7 +254,8 @@ static int find_integer(int64_t number, const char *argument, operation **found)
   int generation = (int)(number >> SLOT_BITS & MAX_GENERATION);
   bool known = p != NULL && number >> (SLOT_BITS + GENERATION_BITS) == p->id && slot < p->count;
   operation *r = known ? &p->slots[slot] : NULL;
-  double given = known ? r->number - (r->state == FREE ? MAX_SLOTS : 0) : 0; /* the last one */
+  double given =
+      known ? r->number - (r->state == FREE ? MAX_SLOTS : 0) : 0; /* the last number given out */
   if (!known || generation == 0 || (double)number > given) {
     return fail_to_find((double)number, number >= MAX_SLOTS && number < INT64_C(1) << 53, argument);
   }
@@ -672,7 +673,7 @@ static unsigned hold(nmpi_owner **owner, const nmpi_array *data) {
   return 0;
 }
 
-/* It has been posted as one request of MPI. */
+/* It has been posted; by the long path there is more to be noted. */
 SHORT_PATH void begin_reduction(operation *r, const char *routine, const nmpi_op *op,
                                 const nmpi_array *senddata, const nmpi_array *recvdata) {
   unsigned traits = REDUCTION;
@@ -922,12 +923,14 @@ typedef struct batch {
   int length;
   int active;
   MPI_Request handles[SHORT_CALL];
+  int slots
+      [SHORT_CALL]; /* of those that are active: a message may have come into the array meanwhile */
 } batch;
 
 /* False where that is not to be had: what is wrong, stands there twice or has completed wants more care, and so do
  * reductions in pieces, and persistent requests of nobody, which MPICH 4.0 does not count among the active ones. */
 SHORT_PATH bool gather(batch *b, int64_t *requests, int64_t n) {
-  if (mine == NULL || n > SHORT_CALL) return false;
+  if (mine == NULL || n < 0 || n > SHORT_CALL) return false;
   uint64_t call = ++mine->calls;
   b->numbers = requests;
   b->length = (int)n;
@@ -943,13 +946,14 @@ SHORT_PATH bool gather(batch *b, int64_t *requests, int64_t n) {
     if (r->state != ACTIVE || (r->traits & NOBODY && r->traits & PERSISTENT)) return false;
     if (RARELY(r->traits & PIECES)) return false;
     b->handles[i] = r->handle;
+    b->slots[i] = (int)(r - mine->slots);
     b->active++;
   }
   return true;
 }
 
 SHORT_PATH operation *batch_at(const batch *b, int i) {
-  return &mine->slots[b->numbers[i] & (MAX_SLOTS - 1)];
+  return &mine->slots[b->slots[i]];
 }
 
 /* Ends the request of an entry. */
@@ -1017,7 +1021,8 @@ static int list_insert(call *c, int count) {
 
 /* Finds the active requests of an array; false after a failure. */
 static bool call_begin(call *c, int64_t *requests, int64_t length) {
-  list *l = length <= INT_MAX && pool_mine() != NULL ? &mine->list : NULL;
+  bool countable = length >= 0 && length <= INT_MAX;
+  list *l = countable && pool_mine() != NULL ? &mine->list : NULL;
   if (l == NULL || !list_reserve(l, (int)length)) {
     fail("requests", "no memory for %lld requests", (long long)length);
     return false;
@@ -1287,8 +1292,11 @@ int nmpi_startall(const int64_t *requests, int64_t n) {
     if (r->met == call) return fail("requests", "expected each request once, got one twice");
     r->met = call;
   }
+  /* Those that have been started may have brought messages into the array. */
   for (int64_t i = 0; i < n; i++) {
-    TRY(start(&mine->slots[requests[i] & (MAX_SLOTS - 1)]));
+    operation *r = find_startable((double)requests[i], "requests");
+    if (r == NULL) return NMPI_ERR_ARGUMENT;
+    TRY(start(r));
   }
   return NMPI_SUCCESS;
 }

@@ -1193,6 +1193,43 @@ describe("what is no request", function()
     assert.equal(SUCCESS, mpi.waitall(grown))
   end)
 
+  -- What a message brings into a container, no slot has.
+  local function junk(n)
+    local numbers = ffi.new("int64_t[?]", n)
+    for i = 0, n - 1 do numbers[i] = 0xfffff end
+    return numbers
+  end
+
+  it("is refused where starting the ones before has brought it into the container", function()
+    local requests = mpi.requests(3)
+    local _, receives = mpi.recv_init(requests, 0, 77, SELF)
+    local _, sends = mpi.send_init(junk(3), 0, 77, SELF)
+    local _, third = mpi.send_init(mpi.zeros(1), mpi.PROC_NULL)
+    requests[0], requests[1], requests[2] = receives, sends, third
+    pcall(mpi.startall, requests) -- whether the message is there in time is up to MPI
+    for _, r in ipairs { receives, sends, third } do
+      mpi.wait(r)
+      assert.equal(SUCCESS, mpi.request_free(r))
+    end
+  end)
+
+  it("does no harm where a message brings it into the container during the call", function()
+    for _, routine in ipairs { "waitany", "waitsome", "waitall" } do
+      local requests, r = mpi.requests(2), nil
+      if rank == 0 and size > 1 then _, r = mpi.irecv(requests, 1, 78) end
+      mpi.barrier()
+      if rank == 1 then
+        local start = mpi.wtime()
+        while mpi.wtime() - start < 0.02 do end
+        mpi.send(junk(2), 0, 78)
+      elseif r then
+        requests[0] = r
+        pcall(mpi[routine], requests)
+        assert.equal(SUCCESS, mpi.wait(r))
+      end
+    end
+  end)
+
   it("is refused in a list that begins at 0", function()
     for _, routine in ipairs(several) do
       fails(function() mpi[routine] { [0] = live } end)

@@ -114,7 +114,7 @@ function sections.calls(context)
 
 Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
-starts of the program the median of each. Beside it the same in `nmpi -joff`, where nothing is compiled, and in mpi4py
+starts of the program the median of each. Beside it, in one start, `nmpi -joff`, where nothing is compiled, and mpi4py
 and numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
 ]] }
   local function met(row)
@@ -333,7 +333,7 @@ median of nine starts in turn. numba-mpi's program compiles its function.
     return function(abi)
       local function of(way) return first(context.rows, { bench = "start", mpi = abi, way = way })[field] end
       local mine, c, theirs = of "nmpi", of "C", of "numba-mpi"
-      return mine and theirs and ("1/%s; C's 1/%s"):format(significant(theirs / mine, 3), significant(theirs / c, 3))
+      return mine and c and theirs and ("1/%s; C's 1/%s"):format(significant(theirs / mine, 3), significant(theirs / c, 3))
         or ""
     end
   end

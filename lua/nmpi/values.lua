@@ -89,7 +89,7 @@ local function put_array(w, a, where, argument)
   end
   local v = append(w)
   v.kind, v.pointer = ARRAY, a
-  C.nmpi_array_share(a)
+  C.nmpi_array_share(a) -- there is no other way to another thread
   if a.type ~= STRUCT then return end
   local name = a.dtype
   if name:find "^%a+ %d" then mismatch(where, argument, "an array of structs with a name (struct name { ... })", a) end
