@@ -333,8 +333,8 @@ median of nine starts in turn. numba-mpi's program compiles its function.
     return function(abi)
       local function of(way) return first(context.rows, { bench = "start", mpi = abi, way = way })[field] end
       local mine, c, theirs = of "nmpi", of "C", of "numba-mpi"
-      return mine and c and theirs and ("1/%s; C's 1/%s"):format(significant(theirs / mine, 3), significant(theirs / c, 3))
-        or ""
+      if not (mine and c and theirs) then return "" end
+      return ("1/%s; C's 1/%s"):format(significant(theirs / mine, 3), significant(theirs / c, 3))
     end
   end
   goal(context, "time of a start, to numba-mpi's", "≤ 1/10", compared "seconds")
