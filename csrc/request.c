@@ -923,8 +923,8 @@ typedef struct batch {
   int length;
   int active;
   MPI_Request handles[SHORT_CALL];
-  int slots
-      [SHORT_CALL]; /* of those that are active: a message may have come into the array meanwhile */
+  /* Of those that are active: a message may come into the array during the call. */
+  int slots[SHORT_CALL];
 } batch;
 
 /* False where that is not to be had: what is wrong, stands there twice or has completed wants more care, and so do
