@@ -9,16 +9,10 @@ static int check_ndims(int ndims, const char *argument) {
   return fail(argument, "expected 1 to %d dimensions, got %d", NMPI_MAX_CART, ndims);
 }
 
-/* A communicator with a grid, and the number of its dimensions. */
-static int check_cart(const nmpi_comm **comm, int *ndims) {
-  int topology;
-  *ndims = 0;
+static int check_cart(const nmpi_comm **comm) {
   TRY(check_comm(comm));
-  TRY(MPI_Topo_test((*comm)->handle, &topology));
-  if (topology != MPI_CART) {
-    return fail("comm", "expected a Cartesian communicator, as cart_create makes");
-  }
-  return MPI_Cartdim_get((*comm)->handle, ndims);
+  if ((*comm)->ndims > 0) return NMPI_SUCCESS;
+  return fail("comm", "expected a Cartesian communicator, as cart_create makes");
 }
 
 static int check_length(int expected, int given, const char *argument) {
@@ -66,12 +60,11 @@ int nmpi_cart_create(const nmpi_comm *comm, int ndims, const int *dims, const in
 
 int nmpi_cart_sub(const nmpi_comm *comm, int ndims, const int *remain, nmpi_comm **made) {
   MPI_Comm handle;
-  int dimensions;
-  TRY(check_cart(&comm, &dimensions));
-  TRY(check_length(dimensions, ndims, "remain"));
+  TRY(check_cart(&comm));
+  TRY(check_length(comm->ndims, ndims, "remain"));
   /* Open MPI 4.1 forgets that a grid of no dimensions is one. */
   int remaining = 0;
-  for (int d = 0; d < dimensions; d++) remaining += remain[d] != 0;
+  for (int d = 0; d < ndims; d++) remaining += remain[d] != 0;
   if (remaining == 0) return fail("remain", "expected a dimension that remains");
   TRY(check_agreement(comm, "cart_sub", -1, -1, 0));
   TRY(MPI_Cart_sub(comm->handle, remain, &handle));
@@ -81,52 +74,45 @@ int nmpi_cart_sub(const nmpi_comm *comm, int ndims, const int *remain, nmpi_comm
 /* ---- asking them ---- */
 
 int nmpi_cart_ndims(const nmpi_comm *comm) {
-  int ndims, code = check_cart(&comm, &ndims);
-  return code == NMPI_SUCCESS ? ndims : NMPI_ERR_ARGUMENT;
+  TRY(check_cart(&comm));
+  return comm->ndims;
 }
 
 int nmpi_cart_get(const nmpi_comm *comm, int *dims, int *periods, int *coords) {
-  int ndims;
-  TRY(check_cart(&comm, &ndims));
-  return MPI_Cart_get(comm->handle, ndims, dims, periods, coords);
+  TRY(check_cart(&comm));
+  return MPI_Cart_get(comm->handle, comm->ndims, dims, periods, coords);
 }
 
 int nmpi_cart_coords(const nmpi_comm *comm, int rank, int *coords) {
-  int ndims;
-  TRY(check_cart(&comm, &ndims));
+  TRY(check_cart(&comm));
   if (rank < 0 || rank >= comm->size) {
     return fail("rank", "expected a rank from 0 to %d, got %d", comm->size - 1, rank);
   }
-  return MPI_Cart_coords(comm->handle, rank, ndims, coords);
+  return MPI_Cart_coords(comm->handle, rank, comm->ndims, coords);
 }
 
 int nmpi_cart_rank(const nmpi_comm *comm, int ndims, const int *coords, int *rank) {
-  int dimensions, dims[NMPI_MAX_CART], periods[NMPI_MAX_CART], mine[NMPI_MAX_CART];
-  TRY(check_cart(&comm, &dimensions));
-  TRY(check_length(dimensions, ndims, "coords"));
-  TRY(MPI_Cart_get(comm->handle, dimensions, dims, periods, mine));
-  for (int d = 0; d < dimensions; d++) {
-    if (!periods[d] && (coords[d] < 0 || coords[d] >= dims[d])) {
+  TRY(check_cart(&comm));
+  TRY(check_length(comm->ndims, ndims, "coords"));
+  for (int d = 0; d < ndims; d++) {
+    if (!comm->periods[d] && (coords[d] < 0 || coords[d] >= comm->dims[d])) {
       return fail("coords", "expected 0 to %d in dimension %d, which is not periodic, got %d",
-                  dims[d] - 1, d, coords[d]);
+                  comm->dims[d] - 1, d, coords[d]);
     }
   }
   return MPI_Cart_rank(comm->handle, coords, rank);
 }
 
 int nmpi_cart_shift(const nmpi_comm *comm, int direction, int disp, int *source, int *dest) {
-  int ndims, dims[NMPI_MAX_CART], periods[NMPI_MAX_CART], mine[NMPI_MAX_CART];
-  TRY(check_cart(&comm, &ndims));
-  if (direction < 0 || direction >= ndims) {
-    return fail("direction", "expected a dimension from 0 to %d, got %d", ndims - 1, direction);
+  TRY(check_cart(&comm));
+  if (direction < 0 || direction >= comm->ndims) {
+    return fail("direction", "expected a dimension from 0 to %d, got %d", comm->ndims - 1,
+                direction);
   }
-  TRY(MPI_Cart_get(comm->handle, ndims, dims, periods, mine));
   /* MPI adds it to a coordinate, as an int. */
-  int extent = dims[direction];
-  if (periods[direction]) {
-    disp %= extent;
-  } else if (disp < -extent || disp > extent) {
-    disp = disp < 0 ? -extent : extent;
+  int extent = comm->dims[direction];
+  if (disp < -extent || disp > extent) {
+    disp = comm->periods[direction] ? disp % extent : disp < 0 ? -extent : extent;
   }
   return MPI_Cart_shift(comm->handle, direction, disp, source, dest);
 }

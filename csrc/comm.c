@@ -26,6 +26,14 @@ static void describe(nmpi_comm *comm, MPI_Comm handle) {
   MPI_Comm_size(handle, &comm->size);
 }
 
+static void describe_grid(nmpi_comm *comm, MPI_Comm handle) {
+  int topology, mine[NMPI_MAX_CART];
+  MPI_Topo_test(handle, &topology);
+  if (topology != MPI_CART) return;
+  MPI_Cartdim_get(handle, &comm->ndims);
+  MPI_Cart_get(handle, comm->ndims, comm->dims, comm->periods, mine);
+}
+
 void comm_init(void) {
   describe(&comm_world, MPI_COMM_WORLD);
   describe(&self, MPI_COMM_SELF);
@@ -94,6 +102,7 @@ int comm_adopt(MPI_Comm handle, const char *origin, nmpi_comm **made) {
   }
   MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN);
   describe(comm, handle);
+  describe_grid(comm, handle);
   comm->origin = origin;
   *made = comm->h.live;
   return NMPI_SUCCESS;

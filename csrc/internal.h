@@ -150,6 +150,9 @@ struct nmpi_comm {
   _Atomic(MPI_Comm) private_handle; /* see comm_private */
   int rank;
   int size;
+  int ndims; /* of the grid that its processes form, or 0 */
+  int dims[NMPI_MAX_CART];
+  int periods[NMPI_MAX_CART];
   const char *origin; /* the routine that made it; NULL for those that MPI has from the start */
   char *place;        /* the line of the script that called it, or NULL */
   nmpi_comm *next;    /* in the list of those that are live */

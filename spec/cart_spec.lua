@@ -651,6 +651,20 @@ describe("a grid of processes", function()
     assert.same({}, problems)
   end)
 
+  it("takes lists of many entries, in whatever order they were made", function()
+    for ndim = 2, 6 do
+      local dims, periods, coords, unordered = {}, {}, {}, {}
+      for d = 1, ndim do
+        dims[d], periods[d], coords[d] = d == ndim and size or 1, d % 2 == 0, d == ndim and rank or 0
+      end
+      for d = ndim, 1, -1 do unordered[d] = coords[d] end
+      local grid = cart.cart_create(dims, periods)
+      local got = { { cart.cart_get(grid) }, cart.cart_coords(grid), cart.cart_rank(grid, unordered) }
+      grid:free()
+      assert.same({ { dims, periods, coords }, coords, rank }, got)
+    end
+  end)
+
   it("may have no place for some, and be reordered", function()
     local few = math.max(size - 1, 1)
     local grid = cart.cart_create({ few }, nil, true)
@@ -713,6 +727,9 @@ describe("a grid of processes", function()
     refuses(function() cart.cart_rank(grid, { 0 }) end, where .. "cart_rank", "argument 'coords'", "2 dimensions")
     refuses(function() cart.cart_rank(grid, { 0, 1 }) end, where .. "cart_rank", "argument 'coords'", "dimension 1")
     refuses(function() cart.cart_rank(grid, { 0, "0" }) end, where .. "cart_rank", "argument 'coords'")
+    refuses(function() cart.cart_rank(grid, { 0, 0, x = 0 }) end, where .. "cart_rank", "argument 'coords'",
+      "without holes")
+    refuses(function() cart.cart_rank(grid, { 0, [3] = 0 }) end, where .. "cart_rank", "argument 'coords'")
     refuses(function() cart.cart_rank(grid) end, where .. "cart_rank", "argument 'coords'")
     refuses(function() cart.cart_shift(grid, 2, 1) end, where .. "cart_shift", "argument 'direction'", "0 to 1")
     refuses(function() cart.cart_shift(grid, -1, 1) end, where .. "cart_shift", "argument 'direction'")
@@ -737,9 +754,11 @@ describe("in a hot loop", function()
   local field = domain:zeros()
   local blocking, nonblocking = domain:halo(field), domain:halo(field, { nonblocking = true })
   local full = domain:halo(field, { corners = true })
+  local grid, at, free = cart.cart_create({ 1, 1, 1 }, { true, false, true }, false, SELF), { 7, 0, -7 }, { 0, 2, 0 }
 
   teardown(function()
     domain:free()
+    grid:free()
   end)
 
   hot.define(it, pending, {
@@ -757,6 +776,36 @@ describe("in a hot loop", function()
         hot.ensure(nonblocking:start() == SUCCESS)
         field:set(5, 5, i)
         hot.ensure(nonblocking:finish() == SUCCESS)
+      end
+    end },
+    { "cart_get", function(n)
+      for _ = 1, n do
+        local dims, periods, coords = cart.cart_get(grid)
+        hot.ensure(dims[1] * dims[2] * dims[3] == 1 and periods[1] and not periods[2] and coords[3] == 0)
+      end
+    end },
+    { "cart_coords", function(n)
+      for _ = 1, n do
+        local coords = cart.cart_coords(grid, 0)
+        hot.ensure(coords[1] == 0 and coords[2] == 0 and coords[3] == 0)
+      end
+    end },
+    { "cart_rank", function(n)
+      for i = 1, n do
+        at[1] = i
+        hot.ensure(cart.cart_rank(grid, at) == 0)
+      end
+    end },
+    { "cart_shift", function(n)
+      for i = 1, n do
+        local source, dest = cart.cart_shift(grid, i % 2, 1)
+        hot.ensure(source == dest and (dest == 0) == (i % 2 == 0))
+      end
+    end },
+    { "dims_create", function(n)
+      for _ = 1, n do
+        local dims = cart.dims_create(12, free)
+        hot.ensure(dims[1] == 3 and dims[2] == 2 and dims[3] == 2)
       end
     end },
   })

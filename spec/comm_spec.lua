@@ -475,8 +475,8 @@ describe("a group", function()
       refuses(call { 0.5 }, name, "'ranks'", "a whole number", "0.5")
       refuses(call { "0" }, name, "'ranks'", "a whole number", '"0"')
       refuses(call { 2 ^ 31 }, name, "a whole number", "2147483648")
-      refuses(call { [0] = 0 }, name, "a list, from index 1 and without holes")
-      refuses(call { 0, ranks = 1 }, name, "a list, from index 1 and without holes")
+      refuses(call { [0] = 0 }, name, "a list of ranks, from index 1 and without holes")
+      refuses(call { 0, ranks = 1 }, name, "a list of ranks, from index 1 and without holes")
       refuses(call(nil), name, "'ranks'", "a list of ranks", "got nil")
       refuses(call(5), name, "'ranks'", "got 5")
       refuses(call(WORLD), name, "'ranks'", "nmpi_comm")
@@ -648,7 +648,7 @@ end)
 
 do
   local comm = WORLD:split(rank)
-  local a, b = mpi.array { 1, 2, 3 }, mpi.zeros(3)
+  local a, b, group, ranks = mpi.array { 1, 2, 3 }, mpi.zeros(3), comm:group(), mpi.array({ 0 }, "int32")
   local loops = {
     { "rank and size", function(n)
       local total = 0
@@ -658,6 +658,9 @@ do
     { "allreduce on a split communicator", function(n) for _ = 1, n do mpi.allreduce(a, b, mpi.SUM, comm) end end },
     { "allreduce of a number there", function(n) for i = 1, n do mpi.allreduce(i, mpi.SUM, comm) end end },
     { "sendrecv there", function(n) for _ = 1, n do mpi.sendrecv(a, 0, b, 0, 0, 0, comm) end end },
+    { "group:translate_ranks", function(n)
+      for _ = 1, n do hot.ensure(group:translate_ranks(ranks, group)[1] == 0) end
+    end },
     { "the comparison of two", function(n)
       local equal = 0
       for _ = 1, n do

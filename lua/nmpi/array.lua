@@ -23,12 +23,13 @@ local bit = require "bit"
 local lib = require "nmpi.lib"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
+local lists = require "nmpi.lists"
 local dtypes = require "nmpi.dtype"
 local C = lib.core
 
 local type, tonumber, tostring = type, tonumber, tostring
 local cast, istype, typeof, band = ffi.cast, ffi.istype, ffi.typeof, bit.band
-local collectgarbage, pairs = collectgarbage, pairs
+local collectgarbage = collectgarbage
 local new_struct = ffi.new
 
 local array_ct = typeof "nmpi_array"
@@ -323,11 +324,7 @@ end
 local function list_of(value, where, argument)
   if type(value) == "number" then return { value }, 1, 1 end
   if istype(extents_ct, value) then return value, 0, value.n end
-  if type(value) ~= "table" then mismatch(where, argument, "a number or a list of numbers", value) end
-  for key in pairs(value) do
-    if type(key) ~= "number" or key > #value then mismatch(where, argument, "a list without holes", value) end
-  end
-  return value, 1, #value
+  return value, 1, (lists.length(value, where, argument, "a number or a list of numbers"))
 end
 
 -- Sets the extents of an array that is being made, and returns how many there are.

@@ -26,11 +26,12 @@ local array = require "nmpi.array"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 local file = require "nmpi.file"
+local lists = require "nmpi.lists"
 local C = lib.core
 require "nmpi"
 
-local getmetatable, setmetatable, ipairs, pairs = getmetatable, setmetatable, ipairs, pairs
-local tostring, type = tostring, type
+local getmetatable, setmetatable, ipairs = getmetatable, setmetatable, ipairs
+local tonumber, tostring, type = tonumber, tostring, type
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local concat = table.concat
 local band, istype = bit.band, ffi.istype
@@ -55,25 +56,18 @@ local cart = {}
 
 -- ---- lists ----
 
--- A value is a list without holes; returns its length.
-local function check_list(value, where, argument, expected)
-  if type(value) ~= "table" then mismatch(where, argument, expected, value) end
-  local n = #value
-  for key in pairs(value) do
-    if type(key) ~= "number" or key % 1 ~= 0 or key < 1 or key > n then
-      mismatch(where, argument, expected .. ", from index 1 and without holes", value)
-    end
-  end
-  return n
+local function flag(value, where, argument)
+  if type(value) ~= "boolean" then mismatch(where, argument, "booleans", value) end
+  return value and 1 or 0
 end
 
 -- Fills an array for the core with a list of whole numbers; returns how many there are.
-local function fill(ints, list, where, argument)
-  local n = check_list(list, where, argument, "a list of whole numbers")
+local function fill_numbers(ints, list, where, argument)
+  local n = lists.length(list, where, argument, "a list of whole numbers")
   if n > MAX_CART then
     raise(where, ("argument '%s': expected at most %d entries, got %d"):format(argument, MAX_CART, n))
   end
-  for d = 1, n do ints[d - 1] = int(list[d], where, argument) end
+  lists.fill(ints, list, n, int, where, argument)
   return n
 end
 
@@ -83,26 +77,23 @@ local function fill_booleans(ints, list, ndims, where, argument)
     for d = 1, ndims do ints[d - 1] = list and 1 or 0 end
     return
   end
-  local n = check_list(list, where, argument, "a boolean or a list of booleans")
+  local n = lists.length(list, where, argument, "a boolean or a list of booleans")
   if n ~= ndims then
     raise(where, ("argument '%s': expected an entry for each of %d dimensions, got %d"):format(argument, ndims, n))
   end
-  for d = 1, n do
-    if type(list[d]) ~= "boolean" then mismatch(where, argument, "booleans", list[d]) end
-    ints[d - 1] = list[d] and 1 or 0
-  end
+  lists.fill(ints, list, n, flag, where, argument)
 end
 
 local function list_of(ints, n)
-  local list = {}
-  for d = 1, n do list[d] = ints[d - 1] end
-  return list
+  return (lists.of(ints, n, tonumber))
+end
+
+local function is_set(value)
+  return value ~= 0
 end
 
 local function booleans_of(ints, n)
-  local list = {}
-  for d = 1, n do list[d] = ints[d - 1] ~= 0 end
-  return list
+  return (lists.of(ints, n, is_set))
 end
 
 -- ---- MPI's routines ----
@@ -122,7 +113,7 @@ end
 -- @usage cart.dims_create(12, { 0, 2, 0 })   -- { 3, 2, 2 }
 function cart.dims_create(nnodes, dims)
   local where = "cart.dims_create"
-  local n = fill(entries, dims, where, "dims")
+  local n = fill_numbers(entries, dims, where, "dims")
   success(C.nmpi_dims_create(int(nnodes, where, "nnodes"), n, entries), where)
   return (list_of(entries, n))
 end
@@ -136,7 +127,7 @@ end
 -- @return communicator, or `mpi.COMM_NULL` on ranks for which the grid has no place
 function cart.cart_create(dims, periods, reorder, comm)
   local where = "cart.cart_create"
-  local n = fill(entries, dims, where, "dims")
+  local n = fill_numbers(entries, dims, where, "dims")
   if type(periods) == "nil" then periods = false end
   fill_booleans(flags, periods, n, where, "periods")
   reorder = file.boolean(reorder, where, "reorder") and 1 or 0
@@ -164,7 +155,7 @@ function cart.cart_get(comm)
   local where = "cart.cart_get"
   local n = ndims_of(this(comm, where), where)
   success(C.nmpi_cart_get(comm, entries, flags, coords), where)
-  return list_of(entries, n), booleans_of(flags, n), list_of(coords, n)
+  return list_of(entries, n), booleans_of(flags, n), (list_of(coords, n))
 end
 
 --- The coordinates of a rank (MPI\_Cart\_coords).
@@ -185,7 +176,7 @@ end
 -- @treturn int rank
 function cart.cart_rank(comm, at)
   local where = "cart.cart_rank"
-  local n = fill(coords, at, where, "coords")
+  local n = fill_numbers(coords, at, where, "coords")
   success(C.nmpi_cart_rank(this(comm, where), n, coords, found), where)
   return found[0]
 end
@@ -223,7 +214,7 @@ local function whole_numbers(value, n, least, where, argument)
   local list = {}
   if type(value) == "number" then
     for d = 1, n do list[d] = value end
-  elseif check_list(value, where, argument, "a whole number or a list of them") ~= n then
+  elseif lists.length(value, where, argument, "a whole number or a list of them") ~= n then
     raise(where, ("argument '%s': expected an entry for each of %d dimensions, got %d"):format(argument, n, #value))
   else
     for d = 1, n do list[d] = value[d] end
@@ -302,7 +293,7 @@ end
 local function plan_of(shape, options, size, where)
   options = file.options(options, DOMAIN_OPTIONS, where)
   local n = 1
-  if type(shape) ~= "number" then n = check_list(shape, where, "shape", "a number or a list of numbers") end
+  if type(shape) ~= "number" then n = lists.length(shape, where, "shape", "a number or a list of numbers") end
   if n < 1 or n > MAX_DOMAIN then
     raise(where, ("argument 'shape': expected 1 to %d dimensions, got %d"):format(MAX_DOMAIN, n))
   end

@@ -11,9 +11,10 @@ local lib = require "nmpi.lib"
 local array = require "nmpi.array"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
+local lists = require "nmpi.lists"
 local C = lib.core
 
-local type, pairs, tonumber = type, pairs, tonumber
+local type, tonumber = type, tonumber
 local int, mismatch, required, success = check.int, check.mismatch, check.group, check.success
 
 local drop = C.nmpi_group_drop
@@ -48,15 +49,10 @@ end
 local function ranks_of(ranks, where)
   if ranks == nil then mismatch(where, "ranks", "a list of ranks", ranks) end
   if type(ranks) ~= "table" then return (buffer.send(ranks, where, "ranks")) end
-  local n = #ranks
-  for key in pairs(ranks) do
-    if type(key) ~= "number" or key % 1 ~= 0 or key < 1 or key > n then
-      mismatch(where, "ranks", "a list, from index 1 and without holes", ranks)
-    end
-  end
-  local list = array.empty(n, "int32")
-  for i = 1, n do list[i - 1] = int(ranks[i], where, "ranks") end
-  return list
+  local n = lists.length(ranks, where, "ranks", "a list of ranks")
+  local made_of = array.empty(n, "int32")
+  lists.fill(made_of.p.i32, ranks, n, int, where, "ranks")
+  return made_of
 end
 
 local function adopt(code, where)
@@ -134,10 +130,9 @@ function methods.translate_ranks(self, ranks, other)
   local where = "group:translate_ranks"
   local wanted = ranks_of(ranks, where)
   local n = tonumber(wanted.length)
-  local translated, list = n <= FEW and few or ranks_ct(n), {}
+  local translated = n <= FEW and few or ranks_ct(n)
   success(C.nmpi_group_translate_ranks(this(self, where), wanted, required(other, where, "other"), translated), where)
-  for i = 1, n do list[i] = translated[i - 1] end
-  return list
+  return (lists.of(translated, n, tonumber))
 end
 
 --- Whether two groups have the same processes (MPI_Group_compare).
