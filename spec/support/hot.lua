@@ -53,8 +53,8 @@ end
 
 local SLACK = 1 -- KiB, for the measuring itself
 
---- The KiB that f(n) leaves allocated once it is compiled. What is above SLACK has to be so three times in a row: a side
--- of the loop that is seldom taken may be compiled in any round.
+--- The KiB that f(n) leaves allocated once it is compiled. What is above SLACK has to be so three times in a row, as a
+-- side of the loop that is seldom taken may be compiled in any round.
 local function allocated(f, n)
   for _ = 1, 5 do f(1000) end
   local kib
