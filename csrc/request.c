@@ -914,17 +914,15 @@ typedef struct call {
   list *list;
 } call;
 
-/* The array of a call that is short enough to be looked through each time: MPI gets null requests for entries that
- * are not active, so that its indices are those of the array. */
+/* The active requests of an array that is short enough to be looked through each time. */
 enum { SHORT_CALL = 32 };
 
 typedef struct batch {
   int64_t *numbers;
-  int length;
   int active;
   MPI_Request handles[SHORT_CALL];
-  /* Of those that are active: a message may come into the array during the call. */
-  int slots[SHORT_CALL];
+  int positions[SHORT_CALL]; /* in the array */
+  int slots[SHORT_CALL];     /* a message may come into the array during the call */
 } batch;
 
 /* False where that is not to be had: what is wrong, stands there twice or has completed wants more care, and so do
@@ -933,11 +931,9 @@ SHORT_PATH bool gather(batch *b, int64_t *requests, int64_t n) {
   if (mine == NULL || n < 0 || n > SHORT_CALL) return false;
   uint64_t call = ++mine->calls;
   b->numbers = requests;
-  b->length = (int)n;
   b->active = 0;
-  for (int i = 0; i < b->length; i++) {
-    int64_t number = b->numbers[i];
-    b->handles[i] = MPI_REQUEST_NULL;
+  for (int i = 0; i < (int)n; i++) {
+    int64_t number = requests[i];
     if (number == NMPI_REQUEST_NULL) continue;
     operation *r = slot_of(number);
     if (r == NULL || r->met == call) return false;
@@ -945,23 +941,21 @@ SHORT_PATH bool gather(batch *b, int64_t *requests, int64_t n) {
     if (r->state == INACTIVE) continue;
     if (r->state != ACTIVE || (r->traits & NOBODY && r->traits & PERSISTENT)) return false;
     if (RARELY(r->traits & PIECES)) return false;
-    b->handles[i] = r->handle;
-    b->slots[i] = (int)(r - mine->slots);
+    b->handles[b->active] = r->handle;
+    b->positions[b->active] = i;
+    b->slots[b->active] = (int)(r - mine->slots);
     b->active++;
   }
   return true;
 }
 
-SHORT_PATH operation *batch_at(const batch *b, int i) {
-  return &mine->slots[b->slots[i]];
-}
-
-/* Ends the request of an entry. */
-SHORT_PATH int batch_end(const batch *b, int i, int code, const MPI_Status *found,
+/* Ends the k-th of them, which MPI has completed. */
+SHORT_PATH int batch_end(const batch *b, int k, int code, const MPI_Status *found,
                          nmpi_status *status) {
-  operation *r = batch_at(b, i);
+  operation *r = &mine->slots[b->slots[k]];
+  r->handle = b->handles[k];
   code = end(r, code, found, status);
-  if (r->state == FREE) b->numbers[i] = NMPI_REQUEST_NULL;
+  if (r->state == FREE) b->numbers[b->positions[k]] = NMPI_REQUEST_NULL;
   return code;
 }
 
@@ -1093,7 +1087,27 @@ SHORT_PATH int wait_each(int64_t *requests, int64_t n) {
   return first;
 }
 
+#ifndef OPEN_MPI
+/* The same by one call of MPI. */
+SHORT_PATH int wait_batch(const batch *b, int64_t n) {
+  MPI_Status statuses[SHORT_CALL];
+  int first = NMPI_SUCCESS, code = MPI_Waitall(b->active, (MPI_Request *)b->handles, statuses);
+  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return wait_each(b->numbers, n);
+  for (int k = 0; k < b->active; k++) {
+    int own = code == MPI_ERR_IN_STATUS ? statuses[k].MPI_ERROR : code;
+    if (own == MPI_ERR_PENDING) own = MPI_Wait((MPI_Request *)&b->handles[k], &statuses[k]);
+    own = batch_end(b, k, own, &statuses[k], NULL);
+    if (first == NMPI_SUCCESS) first = own;
+  }
+  return first;
+}
+#endif
+
 int nmpi_waitall(int64_t *requests, int64_t n) {
+#ifndef OPEN_MPI
+  batch b;
+  if (gather(&b, requests, n)) return b.active > 1 ? wait_batch(&b, n) : wait_each(requests, n);
+#endif
   TRY(check_each(requests, n));
   return wait_each(requests, n);
 }
@@ -1142,12 +1156,11 @@ static int call_finish_any(call *c, int k, int code, const MPI_Status *found, in
 }
 
 /* The same. */
-SHORT_PATH int batch_end_any(const batch *b, int i, int code, const MPI_Status *found, int *index,
+SHORT_PATH int batch_end_any(const batch *b, int k, int code, const MPI_Status *found, int *index,
                              nmpi_status *status) {
-  if (i == MPI_UNDEFINED) return code;
-  batch_at(b, i)->handle = b->handles[i];
-  *index = i;
-  return batch_end(b, i, code, found, status);
+  if (k == MPI_UNDEFINED) return code;
+  *index = b->positions[k];
+  return batch_end(b, k, code, found, status);
 }
 
 LONG_PATH int waitany_kept(int64_t *requests, int64_t n, int *index, nmpi_status *status) {
@@ -1166,13 +1179,13 @@ LONG_PATH int waitany_kept(int64_t *requests, int64_t n, int *index, nmpi_status
 int nmpi_waitany(int64_t *requests, int64_t n, int *index, nmpi_status *status) {
   batch b;
   MPI_Status found = {0};
-  int i = MPI_UNDEFINED;
+  int k = MPI_UNDEFINED;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
   if (!gather(&b, requests, n)) return waitany_kept(requests, n, index, status);
   if (b.active == 0) return NMPI_SUCCESS;
-  int code = MPI_Waitany(b.length, b.handles, &i, &found);
-  return batch_end_any(&b, i, code, &found, index, status);
+  int code = MPI_Waitany(b.active, b.handles, &k, &found);
+  return batch_end_any(&b, k, code, &found, index, status);
 }
 
 LONG_PATH int testany_kept(int64_t *requests, int64_t n, int *flag, int *index,
@@ -1194,16 +1207,16 @@ LONG_PATH int testany_kept(int64_t *requests, int64_t n, int *flag, int *index,
 int nmpi_testany(int64_t *requests, int64_t n, int *flag, int *index, nmpi_status *status) {
   batch b;
   MPI_Status found = {0};
-  int i = MPI_UNDEFINED;
+  int k = MPI_UNDEFINED;
   *flag = 0;
   *index = NMPI_UNDEFINED;
   status_empty(status, MPI_SUCCESS);
   if (!gather(&b, requests, n)) return testany_kept(requests, n, flag, index, status);
   *flag = 1;
   if (b.active == 0) return NMPI_SUCCESS;
-  int code = MPI_Testany(b.length, b.handles, &i, flag, &found);
+  int code = MPI_Testany(b.active, b.handles, &k, flag, &found);
   if (code != MPI_SUCCESS) *flag = 1;
-  return batch_end_any(&b, i, code, &found, index, status);
+  return batch_end_any(&b, k, code, &found, index, status);
 }
 
 /* Leaves out of what MPI_Waitsome or MPI_Testsome has completed the reductions of which other pieces are pending. True
@@ -1264,13 +1277,13 @@ SHORT_PATH int some_by(completer *mpi_some, int64_t *requests, int64_t n, int *c
   *count = NMPI_UNDEFINED;
   if (!gather(&b, requests, n)) return some_kept(mpi_some, requests, n, count, indices);
   if (b.active == 0) return NMPI_SUCCESS;
-  int first = NMPI_SUCCESS, code = mpi_some(b.length, b.handles, count, indices, statuses);
+  int first = NMPI_SUCCESS, code = mpi_some(b.active, b.handles, count, indices, statuses);
   if (*count == MPI_UNDEFINED) *count = 0;
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return code;
   for (int j = 0; j < *count; j++) {
-    int i = indices[j], own = code == MPI_ERR_IN_STATUS ? statuses[j].MPI_ERROR : code;
-    batch_at(&b, i)->handle = b.handles[i];
-    own = batch_end(&b, i, own, &statuses[j], NULL);
+    int k = indices[j], own = code == MPI_ERR_IN_STATUS ? statuses[j].MPI_ERROR : code;
+    indices[j] = b.positions[k];
+    own = batch_end(&b, k, own, &statuses[j], NULL);
     if (first == NMPI_SUCCESS) first = own;
   }
   return first;
