@@ -1067,9 +1067,9 @@ SHORT_PATH int check_each(int64_t *requests, int64_t n) {
   return NMPI_SUCCESS;
 }
 
-/* Waits for all, also where some fail. MPI_Waitall may return as soon as one has failed, and Open MPI 4.1's waits for
- * ever where one has failed before the call (under MPI_THREAD_MULTIPLE); a loop is as fast. One that stands there twice
- * has ended when its turn comes again. */
+/* Waits for all, also where some fail. Open MPI 4.1's MPI_Waitall waits for ever where one has failed before the call
+ * (under MPI_THREAD_MULTIPLE); a loop is as fast there. One that stands there twice has ended when its turn comes
+ * again. */
 SHORT_PATH int wait_each(int64_t *requests, int64_t n) {
   int first = NMPI_SUCCESS;
   for (int64_t i = 0; i < n; i++) {
@@ -1088,14 +1088,16 @@ SHORT_PATH int wait_each(int64_t *requests, int64_t n) {
 }
 
 #ifndef OPEN_MPI
-/* The same by one call of MPI. */
-SHORT_PATH int wait_batch(const batch *b, int64_t n) {
+/* The same by one call of MPI, which leaves some pending where others fail. */
+SHORT_PATH int wait_batch(batch *b) {
   MPI_Status statuses[SHORT_CALL];
-  int first = NMPI_SUCCESS, code = MPI_Waitall(b->active, (MPI_Request *)b->handles, statuses);
-  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return wait_each(b->numbers, n);
+  int first = NMPI_SUCCESS, code = MPI_Waitall(b->active, b->handles, statuses);
   for (int k = 0; k < b->active; k++) {
-    int own = code == MPI_ERR_IN_STATUS ? statuses[k].MPI_ERROR : code;
-    if (own == MPI_ERR_PENDING) own = MPI_Wait((MPI_Request *)&b->handles[k], &statuses[k]);
+    int own = code;
+    if (RARELY(code != MPI_SUCCESS)) {
+      own = code == MPI_ERR_IN_STATUS ? statuses[k].MPI_ERROR : MPI_ERR_PENDING;
+      if (own == MPI_ERR_PENDING) own = MPI_Wait(&b->handles[k], &statuses[k]);
+    }
     own = batch_end(b, k, own, &statuses[k], NULL);
     if (first == NMPI_SUCCESS) first = own;
   }
@@ -1106,7 +1108,7 @@ SHORT_PATH int wait_batch(const batch *b, int64_t n) {
 int nmpi_waitall(int64_t *requests, int64_t n) {
 #ifndef OPEN_MPI
   batch b;
-  if (gather(&b, requests, n)) return b.active > 1 ? wait_batch(&b, n) : wait_each(requests, n);
+  if (gather(&b, requests, n) && b.active > 1) return wait_batch(&b);
 #endif
   TRY(check_each(requests, n));
   return wait_each(requests, n);
