@@ -519,6 +519,18 @@ void bench_allgather(int n) {
   for (int i = 0; i < n; i++) MPI_Allgather(&x, ONE, &y, ONE, SELF);
 }
 
+void bench_scatter_in_place(int n) {
+  for (int i = 0; i < n; i++) MPI_Scatter(&x, ONE, MPI_IN_PLACE, ONE, 0, SELF);
+}
+
+void bench_gather_in_place(int n) {
+  for (int i = 0; i < n; i++) MPI_Gather(MPI_IN_PLACE, ONE, &y, ONE, 0, SELF);
+}
+
+void bench_allgather_in_place(int n) {
+  for (int i = 0; i < n; i++) MPI_Allgather(MPI_IN_PLACE, ONE, &y, ONE, SELF);
+}
+
 void bench_reduce(int n) {
   for (int i = 0; i < n; i++) MPI_Reduce(&x, &y, ONE, MPI_SUM, 0, SELF);
 }
@@ -555,6 +567,21 @@ void bench_iallreduce_wait(int n) {
   for (int i = 0; i < n; i++) {
     MPI_Iallreduce(&x, &y, ONE, MPI_SUM, SELF, &requests[0]);
     MPI_Wait(&requests[0], &statuses[0]);
+  }
+}
+
+/* ---- operators ---- */
+
+static void add(void *in, void *inout, int *count, MPI_Datatype *type) {
+  (void)type;
+  for (int i = 0; i < *count; i++) ((double *)inout)[i] += ((double *)in)[i];
+}
+
+void bench_op_free(int n) {
+  for (int i = 0; i < n; i++) {
+    MPI_Op made;
+    MPI_Op_create(add, 1, &made);
+    MPI_Op_free(&made);
   }
 }
 

@@ -10,6 +10,7 @@ package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
 local ffi = require "ffi"
 local nmpi = require "nmpi"
 local cart = require "nmpi.cart"
+local checked = require "nmpi.checked"
 local harness = require "harness"
 
 local TAG = 1
@@ -20,6 +21,12 @@ local truncated = nmpi.ERR_TRUNCATE
 local grid = cart.cart_create({ 1, 1 }, true, false, nmpi.COMM_SELF)
 local dims, ones, origin, rows = { 0, 0 }, { 1, 1 }, { 0, 0 }, { false, true }
 
+local commutative = { commute = true }
+
+local function add(invec, inoutvec, n)
+  for i = 0, n - 1 do inoutvec[i] = inoutvec[i] + invec[i] end
+end
+
 local function attached(loop)
   return function(n, mpi, SELF, x, y)
     mpi.buffer_attach(2 ^ 16)
@@ -28,7 +35,8 @@ local function attached(loop)
   end
 end
 
--- The loops get what they work on as arguments: in a hot loop it is in locals.
+-- A case is a name, a loop and, where that is not called like the case, the name of its loop in C, or false if C has
+-- nothing like it. The loops get what they work on as arguments: in a hot loop it is in locals.
 
 local cases = {
   -- environment and errors
@@ -135,6 +143,9 @@ local cases = {
   { "send to nobody", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.send(x, mpi.PROC_NULL, TAG, SELF) end
   end },
+  { "checked.send to nobody", function(n, mpi, SELF, x, y)
+    for _ = 1, n do checked.send(x, mpi.PROC_NULL, TAG, SELF) end
+  end, "send_to_nobody" },
   { "recv from nobody", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.recv(y, mpi.PROC_NULL, TAG, SELF) end
   end },
@@ -321,6 +332,16 @@ local cases = {
       mpi.waitall(requests)
     end
   end },
+  { "irecv, isend, testall, waitall of a list", function(n, mpi, SELF, x, y)
+    local list = { 0, 0 }
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      list[1], list[2] = r, s
+      mpi.testall(list)
+      mpi.waitall(list)
+    end
+  end, "irecv_isend_testall_waitall" },
   { "irecv, isend, waitany, waitall", function(n, mpi, SELF, x, y)
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
@@ -330,6 +351,16 @@ local cases = {
       mpi.waitall(requests)
     end
   end },
+  { "irecv, isend, waitany, waitall of a list", function(n, mpi, SELF, x, y)
+    local list = { 0, 0 }
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      list[1], list[2] = r, s
+      mpi.waitany(list)
+      mpi.waitall(list)
+    end
+  end, "irecv_isend_waitany_waitall" },
   { "irecv, isend, testany, waitall", function(n, mpi, SELF, x, y)
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
@@ -339,6 +370,16 @@ local cases = {
       mpi.waitall(requests)
     end
   end },
+  { "irecv, isend, testany, waitall of a list", function(n, mpi, SELF, x, y)
+    local list = { 0, 0 }
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      list[1], list[2] = r, s
+      mpi.testany(list)
+      mpi.waitall(list)
+    end
+  end, "irecv_isend_testany_waitall" },
   { "irecv, isend, waitsome, waitall", function(n, mpi, SELF, x, y)
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
@@ -348,6 +389,16 @@ local cases = {
       mpi.waitall(requests)
     end
   end },
+  { "irecv, isend, waitsome, waitall of a list", function(n, mpi, SELF, x, y)
+    local list = { 0, 0 }
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      list[1], list[2] = r, s
+      mpi.waitsome(list)
+      mpi.waitall(list)
+    end
+  end, "irecv_isend_waitsome_waitall" },
   { "irecv, isend, testsome, waitall", function(n, mpi, SELF, x, y)
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
@@ -357,6 +408,16 @@ local cases = {
       mpi.waitall(requests)
     end
   end },
+  { "irecv, isend, testsome, waitall of a list", function(n, mpi, SELF, x, y)
+    local list = { 0, 0 }
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      list[1], list[2] = r, s
+      mpi.testsome(list)
+      mpi.waitall(list)
+    end
+  end, "irecv_isend_testsome_waitall" },
 
   -- persistent
 
@@ -395,6 +456,17 @@ local cases = {
     mpi.request_free(r)
     mpi.request_free(s)
   end },
+  { "startall, waitall of a list", function(n, mpi, SELF, x, y)
+    local _, r = mpi.recv_init(y, 0, TAG, SELF)
+    local _, s = mpi.send_init(x, 0, TAG, SELF)
+    local list = { r, s }
+    for _ = 1, n do
+      mpi.startall(list)
+      mpi.waitall(list)
+    end
+    mpi.request_free(r)
+    mpi.request_free(s)
+  end, "startall_waitall" },
 
   -- collectives
 
@@ -413,12 +485,24 @@ local cases = {
   { "allgather", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.allgather(x, y, 1, SELF) end
   end },
+  { "scatter in place", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.scatter(x, mpi.IN_PLACE, 1, 0, SELF) end
+  end },
+  { "gather in place", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.gather(mpi.IN_PLACE, y, 1, 0, SELF) end
+  end },
+  { "allgather in place", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.allgather(mpi.IN_PLACE, y, 1, SELF) end
+  end },
   { "reduce", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.reduce(x, y, mpi.SUM, 0, SELF) end
   end },
   { "allreduce", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.allreduce(x, y, mpi.SUM, SELF) end
   end },
+  { "checked.allreduce", function(n, mpi, SELF, x, y)
+    for _ = 1, n do checked.allreduce(x, y, mpi.SUM, SELF) end
+  end, "allreduce" },
   { "allreduce in place", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.allreduce(mpi.IN_PLACE, y, mpi.MAX, SELF) end
   end },
@@ -444,6 +528,12 @@ local cases = {
       local _, r = mpi.iallreduce(x, y, mpi.SUM, SELF)
       mpi.wait(r)
     end
+  end },
+
+  -- operators
+
+  { "op, free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.op(add, commutative):free() end
   end },
 
   -- grids of processes
@@ -472,17 +562,19 @@ local cases = {
 }
 
 local self, send, recv = nmpi.COMM_SELF, nmpi.zeros(1), nmpi.zeros(1)
-for _, case in ipairs(cases) do
-  local name, loop, baseline = case[1], case[2], case[3]
-  if harness.wanted(name) then
-    baseline = "bench_" .. (baseline or name:gsub("%W+", "_"))
-    ffi.cdef("void " .. baseline .. "(int n);")
-    local c = harness.c
-    jit.flush() -- so that what was compiled for other loops, and what was given up there, does not matter here
-    local seconds, ratios = harness.compare({
-      function(n) loop(n, nmpi, self, send, recv) end,
-      function(n) c[baseline](n) end,
-    }, self)
-    harness.row("case", name, "nmpi", seconds[1], "c", seconds[2], "ratio", ratios[2])
+
+local function measure(name, loop, baseline)
+  local ways = { function(n) loop(n, nmpi, self, send, recv) end }
+  if baseline ~= false then
+    local routine, c = "bench_" .. (baseline or name:gsub("%W+", "_")), harness.c
+    ffi.cdef("void " .. routine .. "(int n);")
+    ways[2] = function(n) c[routine](n) end
   end
+  jit.flush() -- so that what was compiled for other loops, and what was given up there, does not matter here
+  local seconds, ratios = harness.compare(ways, self)
+  harness.row("case", name, "nmpi", seconds[1], "c", seconds[2], "ratio", ratios[2])
+end
+
+for _, case in ipairs(cases) do
+  if harness.wanted(case[1]) then measure(case[1], case[2], case[3]) end
 end

@@ -94,6 +94,10 @@ def startall_waitall():
     MPI.Request.Waitall(persistent)
 
 
+def add(invec, inoutvec, _):
+    np.frombuffer(inoutvec)[:] += np.frombuffer(invec)
+
+
 group = SELF.Get_group()
 
 mpi4py_cases = {
@@ -125,11 +129,15 @@ mpi4py_cases = {
     "irecv, isend, testsome, waitall": irecv_isend_then(MPI.Request.Testsome),
     "2 start, 2 wait": start_wait,
     "startall, waitall": startall_waitall,
+    "scatter in place": lambda: SELF.Scatter(x, MPI.IN_PLACE, 0),
+    "gather in place": lambda: SELF.Gather(MPI.IN_PLACE, y, 0),
+    "allgather in place": lambda: SELF.Allgather(MPI.IN_PLACE, y),
     "allreduce in place": lambda: SELF.Allreduce(MPI.IN_PLACE, y, MPI.SUM),
     "reduce in place": lambda: SELF.Reduce(MPI.IN_PLACE, y, MPI.SUM, 0),
     "allreduce of a number": lambda: SELF.allreduce(1.0, MPI.SUM),
     "ireduce, wait": lambda: SELF.Ireduce(x, y, MPI.SUM, 0).Wait(),
     "iallreduce, wait": lambda: SELF.Iallreduce(x, y, MPI.SUM).Wait(),
+    "op, free": lambda: MPI.Op.Create(add, commute=True).Free(),
     "dims_create": lambda: MPI.Compute_dims(12, [0, 0]),
     "rank": SELF.Get_rank,
     "size": SELF.Get_size,

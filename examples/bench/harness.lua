@@ -73,14 +73,16 @@ function harness.wanted(name)
   return #patterns == 0
 end
 
---- Prints a result: a list of names and values in turn.
+--- Prints a result: a list of names and values in turn, without those whose value is nil.
 function harness.row(...)
   if rank ~= 0 then return end
   local line = { "@" }
   for i = 1, select("#", ...), 2 do
     local name, value = select(i, ...)
     local format = type(value) ~= "number" and "%s" or value % 1 == 0 and "%.0f" or "%.6g"
-    line[#line + 1] = name .. "=" .. format:format(type(value) == "number" and value or tostring(value))
+    if value ~= nil then
+      line[#line + 1] = name .. "=" .. format:format(type(value) == "number" and value or tostring(value))
+    end
   end
   io.write(table.concat(line, "\t"), "\n")
   io.flush()
