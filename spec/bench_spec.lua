@@ -132,6 +132,30 @@ describe("tools/bench --quick", function()
     end)
   end)
 
+  it("compares only what C has too", function()
+    with_directory(function(directory)
+      job.with_file(([[
+        package.path = %q .. package.path
+        local rows = {
+          { bench = "calls", mpi = "a", case = "send", nmpi = 4e-7, c = 2e-7, ratio = 2 },
+          { bench = "calls", mpi = "a", case = "recv", nmpi = 2e-7, c = 2e-7, ratio = 1 },
+          { bench = "calls", mpi = "a", case = "row", nmpi = 3e-7 },
+          { bench = "calls", mpi = "a", way = "interpreted", case = "row", nmpi = 5e-7 },
+        }
+        require("bench_report").write {
+          rows = rows, names = { "calls" }, abis = { "a" }, mpis = { a = { title = "A" } },
+          destination = %q, plots = false, output = function() return "" end,
+        }
+      ]]):format(SOURCE .. "/tools/?.lua;", directory), function(path)
+        local code, _, err = job.run { program = "luajit", args = { path } }
+        assert.equal(0, code, err)
+      end)
+      local found = tables_of(read(directory .. "/performance.md"))
+      assert.equal("1 of 2, median 1.50", found[1][3][3])
+      assert.same({ "row", "", "300 ns", "", "500 ns", "left out", "left out" }, found[3][5])
+    end)
+  end)
+
   it("wants a build", function()
     local code, _, err = job.run { program = SOURCE .. "/tools/bench", args = { "/nowhere" } }
     assert.equal(1, code)

@@ -2,11 +2,12 @@
 /* The loops of calls.lua in C: the same arguments, and one call for each of the script's. */
 #include <mpi.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SELF MPI_COMM_SELF
 #define ONE 1, MPI_DOUBLE
 
-enum { TAG = 1 };
+enum { TAG = 1, SIDE = 32, LENGTH = 1024 };
 
 static double x, y, sum;
 static char buffer[1 << 16];
@@ -645,4 +646,145 @@ void bench_cart_rank(int n) {
 void bench_cart_shift(int n) {
   MPI_Comm whole = kept_grid();
   for (int i = 0; i < n; i++) MPI_Cart_shift(whole, 0, 1, &flag, &position);
+}
+
+/* ---- halos and whole fields ---- */
+
+static double field[SIDE + 2][SIDE + 2], square[SIDE][SIDE];
+
+static MPI_Datatype column;
+static int up, down, left, right;
+
+static MPI_Comm open_halo(void) {
+  MPI_Comm whole = kept_grid();
+  MPI_Cart_shift(whole, 0, 1, &up, &down);
+  MPI_Cart_shift(whole, 1, 1, &left, &right);
+  MPI_Type_vector(SIDE, 1, SIDE + 2, MPI_DOUBLE, &column);
+  MPI_Type_commit(&column);
+  return whole;
+}
+
+#define ROW SIDE, MPI_DOUBLE
+#define COLUMN 1, column
+
+void bench_halo_exchange(int n) {
+  MPI_Comm all = open_halo();
+  MPI_Status *none = MPI_STATUS_IGNORE;
+  for (int i = 0; i < n; i++) {
+    MPI_Sendrecv(&field[1][1], ROW, up, 0, &field[SIDE + 1][1], ROW, down, 0, all, none);
+    MPI_Sendrecv(&field[SIDE][1], ROW, down, 1, &field[0][1], ROW, up, 1, all, none);
+    MPI_Sendrecv(&field[1][1], COLUMN, left, 2, &field[1][SIDE + 1], COLUMN, right, 2, all, none);
+    MPI_Sendrecv(&field[1][SIDE], COLUMN, right, 3, &field[1][0], COLUMN, left, 3, all, none);
+  }
+  MPI_Type_free(&column);
+}
+
+void bench_halo_start_halo_finish(int n) {
+  MPI_Comm all = open_halo();
+  MPI_Request r[8];
+  for (int i = 0; i < n; i++) {
+    MPI_Irecv(&field[SIDE + 1][1], ROW, down, 0, all, &r[0]);
+    MPI_Irecv(&field[0][1], ROW, up, 1, all, &r[1]);
+    MPI_Irecv(&field[1][SIDE + 1], COLUMN, right, 2, all, &r[2]);
+    MPI_Irecv(&field[1][0], COLUMN, left, 3, all, &r[3]);
+    MPI_Isend(&field[1][1], ROW, up, 0, all, &r[4]);
+    MPI_Isend(&field[SIDE][1], ROW, down, 1, all, &r[5]);
+    MPI_Isend(&field[1][1], COLUMN, left, 2, all, &r[6]);
+    MPI_Isend(&field[1][SIDE], COLUMN, right, 3, all, &r[7]);
+    MPI_Waitall(8, r, ignored);
+  }
+  MPI_Type_free(&column);
+}
+
+/* What is at an address is used, as far as the compiler knows: it must be there, each time. */
+static inline void use(void *address) {
+  __asm__ volatile("" : : "r"(address) : "memory");
+}
+
+void bench_domain_scatter_field(int n) {
+  for (int i = 0; i < n; i++) {
+    for (int row = 0; row < SIDE; row++)
+      memcpy(&field[row + 1][1], square[row], sizeof square[row]);
+    use(field);
+  }
+}
+
+void bench_domain_gather_field(int n) {
+  for (int i = 0; i < n; i++) {
+    for (int row = 0; row < SIDE; row++)
+      memcpy(square[row], &field[row + 1][1], sizeof square[row]);
+    use(square);
+  }
+}
+
+/* ---- arrays ---- */
+
+static double line[LENGTH], other_line[LENGTH], other_square[SIDE][SIDE];
+
+void bench_zeros_free(int n) {
+  for (int i = 0; i < n; i++) {
+    void *made = calloc(LENGTH, sizeof(double));
+    use(made);
+    free(made);
+  }
+}
+
+void bench_empty_free(int n) {
+  for (int i = 0; i < n; i++) {
+    void *made = malloc(LENGTH * sizeof(double));
+    use(made);
+    free(made);
+  }
+}
+
+void bench_array_read(int n) {
+  double total = 0;
+  for (int i = 0; i < n; i++) total += line[i % LENGTH];
+  sum += total;
+}
+
+void bench_array_write(int n) {
+  for (int i = 0; i < n; i++) line[i % LENGTH] = i;
+}
+
+void bench_array_get(int n) {
+  double total = 0;
+  for (int i = 0; i < n; i++) total += square[i % SIDE][1];
+  sum += total;
+}
+
+void bench_array_set(int n) {
+  for (int i = 0; i < n; i++) square[i % SIDE][1] = i;
+}
+
+void bench_array_fill(int n) {
+  for (int i = 0; i < n; i++) {
+    for (int k = 0; k < LENGTH; k++) line[k] = i;
+    use(line);
+  }
+}
+
+void bench_array_assign(int n) {
+  for (int i = 0; i < n; i++) {
+    memcpy(other_line, line, sizeof line);
+    use(other_line);
+  }
+}
+
+void bench_array_assign_of_a_transposed_view(int n) {
+  for (int i = 0; i < n; i++) {
+    for (int row = 0; row < SIDE; row++) {
+      for (int column = 0; column < SIDE; column++) other_square[row][column] = square[column][row];
+    }
+    use(other_square);
+  }
+}
+
+void bench_array_copy_free(int n) {
+  for (int i = 0; i < n; i++) {
+    void *made = malloc(sizeof line);
+    memcpy(made, line, sizeof line);
+    use(made);
+    free(made);
+  }
 }

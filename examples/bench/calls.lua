@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- What a call costs: for every routine a loop here and the same loop in C, with messages of one double within one
--- process, so that hardly anything but the calls takes time. Routines that make a valid program only together are one
--- case. Run with `nmpi -joff` for the costs of interpreted code. One rank is enough; others would do the same.
+-- What a call costs: for every routine a loop here and, where C has its like, the same loop in C, with messages of one
+-- double within one process, so that hardly anything but the calls takes time; arrays and fields are small. Routines
+-- that make a valid program only together are one case. Run with `nmpi -joff` for the costs of interpreted code. One
+-- rank is enough; others would do the same.
 
 package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
 
@@ -13,7 +14,7 @@ local cart = require "nmpi.cart"
 local checked = require "nmpi.checked"
 local harness = require "harness"
 
-local TAG = 1
+local TAG, SIDE, LENGTH = 1, 32, 1024
 local requests, info = nmpi.requests(2), nmpi.status()
 local ranks = ffi.new("int[1]", 0)
 local group = nmpi.COMM_SELF:group()
@@ -21,6 +22,13 @@ local truncated = nmpi.ERR_TRUNCATE
 local grid = cart.cart_create({ 1, 1 }, true, false, nmpi.COMM_SELF)
 local dims, ones, origin, rows = { 0, 0 }, { 1, 1 }, { 0, 0 }, { false, true }
 
+local domain = cart.domain({ SIDE, SIDE }, { periodic = true, comm = nmpi.COMM_SELF })
+local field = domain:zeros()
+local halo, overlapped = domain:halo(field), domain:halo(field, { nonblocking = true })
+local line, other_line, short = nmpi.zeros(LENGTH), nmpi.zeros(LENGTH), nmpi.zeros(4)
+local square, other_square = nmpi.zeros { SIDE, SIDE }, nmpi.zeros { SIDE, SIDE }
+local transposed = square:transpose()
+local list, raw, sides, inside = { 1, 2, 3, 4 }, ffi.new "double[4]", { SIDE, SIDE }, { 1, -1 }
 local commutative = { commute = true }
 
 local function add(invec, inoutvec, n)
@@ -33,6 +41,10 @@ local function attached(loop)
     loop(n, mpi, SELF, x, y)
     mpi.buffer_detach()
   end
+end
+
+local function on(array, loop)
+  return function(n, mpi, SELF) loop(n, mpi, SELF, array) end
 end
 
 -- A case is a name, a loop and, where that is not called like the case, the name of its loop in C, or false if C has
@@ -315,12 +327,12 @@ local cases = {
     end
   end },
   { "irecv, isend, waitall of a list", function(n, mpi, SELF, x, y)
-    local list = { 0, 0 }
+    local both = { 0, 0 }
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
       local _, s = mpi.isend(x, 0, TAG, SELF)
-      list[1], list[2] = r, s
-      mpi.waitall(list)
+      both[1], both[2] = r, s
+      mpi.waitall(both)
     end
   end, "irecv_isend_waitall" },
   { "irecv, isend, testall, waitall", function(n, mpi, SELF, x, y)
@@ -333,13 +345,13 @@ local cases = {
     end
   end },
   { "irecv, isend, testall, waitall of a list", function(n, mpi, SELF, x, y)
-    local list = { 0, 0 }
+    local both = { 0, 0 }
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
       local _, s = mpi.isend(x, 0, TAG, SELF)
-      list[1], list[2] = r, s
-      mpi.testall(list)
-      mpi.waitall(list)
+      both[1], both[2] = r, s
+      mpi.testall(both)
+      mpi.waitall(both)
     end
   end, "irecv_isend_testall_waitall" },
   { "irecv, isend, waitany, waitall", function(n, mpi, SELF, x, y)
@@ -352,13 +364,13 @@ local cases = {
     end
   end },
   { "irecv, isend, waitany, waitall of a list", function(n, mpi, SELF, x, y)
-    local list = { 0, 0 }
+    local both = { 0, 0 }
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
       local _, s = mpi.isend(x, 0, TAG, SELF)
-      list[1], list[2] = r, s
-      mpi.waitany(list)
-      mpi.waitall(list)
+      both[1], both[2] = r, s
+      mpi.waitany(both)
+      mpi.waitall(both)
     end
   end, "irecv_isend_waitany_waitall" },
   { "irecv, isend, testany, waitall", function(n, mpi, SELF, x, y)
@@ -371,13 +383,13 @@ local cases = {
     end
   end },
   { "irecv, isend, testany, waitall of a list", function(n, mpi, SELF, x, y)
-    local list = { 0, 0 }
+    local both = { 0, 0 }
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
       local _, s = mpi.isend(x, 0, TAG, SELF)
-      list[1], list[2] = r, s
-      mpi.testany(list)
-      mpi.waitall(list)
+      both[1], both[2] = r, s
+      mpi.testany(both)
+      mpi.waitall(both)
     end
   end, "irecv_isend_testany_waitall" },
   { "irecv, isend, waitsome, waitall", function(n, mpi, SELF, x, y)
@@ -390,13 +402,13 @@ local cases = {
     end
   end },
   { "irecv, isend, waitsome, waitall of a list", function(n, mpi, SELF, x, y)
-    local list = { 0, 0 }
+    local both = { 0, 0 }
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
       local _, s = mpi.isend(x, 0, TAG, SELF)
-      list[1], list[2] = r, s
-      mpi.waitsome(list)
-      mpi.waitall(list)
+      both[1], both[2] = r, s
+      mpi.waitsome(both)
+      mpi.waitall(both)
     end
   end, "irecv_isend_waitsome_waitall" },
   { "irecv, isend, testsome, waitall", function(n, mpi, SELF, x, y)
@@ -409,13 +421,13 @@ local cases = {
     end
   end },
   { "irecv, isend, testsome, waitall of a list", function(n, mpi, SELF, x, y)
-    local list = { 0, 0 }
+    local both = { 0, 0 }
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
       local _, s = mpi.isend(x, 0, TAG, SELF)
-      list[1], list[2] = r, s
-      mpi.testsome(list)
-      mpi.waitall(list)
+      both[1], both[2] = r, s
+      mpi.testsome(both)
+      mpi.waitall(both)
     end
   end, "irecv_isend_testsome_waitall" },
 
@@ -459,10 +471,10 @@ local cases = {
   { "startall, waitall of a list", function(n, mpi, SELF, x, y)
     local _, r = mpi.recv_init(y, 0, TAG, SELF)
     local _, s = mpi.send_init(x, 0, TAG, SELF)
-    local list = { r, s }
+    local both = { r, s }
     for _ = 1, n do
-      mpi.startall(list)
-      mpi.waitall(list)
+      mpi.startall(both)
+      mpi.waitall(both)
     end
     mpi.request_free(r)
     mpi.request_free(s)
@@ -559,6 +571,122 @@ local cases = {
   { "cart_shift", function(n, mpi, SELF, x, y)
     for _ = 1, n do cart.cart_shift(grid, 0, 1) end
   end },
+
+  -- halos and whole fields, on one rank that is its own neighbour
+
+  { "halo:exchange", function(n, mpi, SELF, x, y)
+    for _ = 1, n do halo:exchange() end
+  end },
+  { "halo:start, halo:finish", function(n, mpi, SELF, x, y)
+    for _ = 1, n do
+      overlapped:start()
+      overlapped:finish()
+    end
+  end },
+  { "domain:exchange", function(n, mpi, SELF, x, y)
+    for _ = 1, n do domain:exchange(field) end
+  end, "halo_exchange" },
+  { "domain:halo", function(n, mpi, SELF, x, y)
+    for _ = 1, n do domain:halo(field) end
+  end, false },
+  { "domain:interior", function(n, mpi, SELF, x, y)
+    for _ = 1, n do domain:interior(field) end
+  end, false },
+  { "domain:scatter_field", function(n, mpi, SELF, x, y)
+    for _ = 1, n do domain:scatter_field(square, field) end
+  end },
+  { "domain:gather_field", function(n, mpi, SELF, x, y)
+    for _ = 1, n do domain:gather_field(field, square) end
+  end },
+
+  -- arrays
+
+  { "zeros, free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.zeros(LENGTH):free() end
+  end },
+  { "empty, free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.empty(LENGTH):free() end
+  end },
+  { "array of a list, free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.array(list):free() end
+  end, false },
+  { "wrap", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.wrap(raw) end
+  end, false },
+  { "array[i]", on(line, function(n, mpi, SELF, a)
+    local sum = 0
+    for i = 1, n do sum = sum + a[i % LENGTH] end
+    return sum
+  end), "array_read" },
+  { "array[i] = x", on(line, function(n, mpi, SELF, a)
+    for i = 1, n do a[i % LENGTH] = i end
+  end), "array_write" },
+  { "array:get", on(square, function(n, mpi, SELF, a)
+    local sum = 0
+    for i = 1, n do sum = sum + a:get(i % SIDE, 1) end
+    return sum
+  end) },
+  { "array:set", on(square, function(n, mpi, SELF, a)
+    for i = 1, n do a:set(i % SIDE, 1, i) end
+  end) },
+  { "array:fill", on(line, function(n, mpi, SELF, a)
+    for i = 1, n do a:fill(i) end
+  end) },
+  { "array:assign", on(other_line, function(n, mpi, SELF, a)
+    for _ = 1, n do a:assign(line) end
+  end) },
+  { "array:assign of a transposed view", on(other_square, function(n, mpi, SELF, a)
+    for _ = 1, n do a:assign(transposed) end
+  end) },
+  { "array:copy, free", on(line, function(n, mpi, SELF, a)
+    for _ = 1, n do a:copy():free() end
+  end) },
+  { "array:row", on(square, function(n, mpi, SELF, a)
+    for _ = 1, n do a:row(1) end
+  end), false },
+  { "array:col", on(square, function(n, mpi, SELF, a)
+    for _ = 1, n do a:col(1) end
+  end), false },
+  { "array:slice", on(square, function(n, mpi, SELF, a)
+    for _ = 1, n do a:slice(inside, inside) end
+  end), false },
+  { "array:transpose", on(square, function(n, mpi, SELF, a)
+    for _ = 1, n do a:transpose() end
+  end), false },
+  { "array:reshape", on(line, function(n, mpi, SELF, a)
+    for _ = 1, n do a:reshape(sides) end
+  end), false },
+  { "array:flatten", on(square, function(n, mpi, SELF, a)
+    for _ = 1, n do a:flatten() end
+  end), false },
+  { "array:is_contiguous", on(square, function(n, mpi, SELF, a)
+    for _ = 1, n do a:is_contiguous() end
+  end), false },
+  { "array:totable", on(short, function(n, mpi, SELF, a)
+    for _ = 1, n do a:totable() end
+  end), false },
+  { "array.shape", on(square, function(n, mpi, SELF, a)
+    local sum = 0
+    for _ = 1, n do sum = sum + a.shape[1] end
+    return sum
+  end), false },
+  { "array.strides", on(square, function(n, mpi, SELF, a)
+    local sum = 0
+    for _ = 1, n do sum = sum + a.strides[1] end
+    return sum
+  end), false },
+  { "array.size", on(square, function(n, mpi, SELF, a)
+    local sum = 0
+    for _ = 1, n do sum = sum + a.size end
+    return sum
+  end), false },
+  { "array.dtype", on(square, function(n, mpi, SELF, a)
+    local doubles = 0
+    for _ = 1, n do
+      if a.dtype == "double" then doubles = doubles + 1 end
+    end
+    return doubles
+  end), false },
 }
 
 local self, send, recv = nmpi.COMM_SELF, nmpi.zeros(1), nmpi.zeros(1)
