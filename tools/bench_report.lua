@@ -115,9 +115,9 @@ function sections.calls(context)
 Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
-halo around as many. The columns of C are empty where it has nothing like it. Beside it, in one start, `nmpi -joff`,
-where nothing is compiled, and mpi4py and numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, for most of the
-routines that they have.
+halo around as many; files hold 1024 doubles, teams are of one thread. The columns of C are empty where it has nothing
+like it. Beside it, in one start, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows
+`MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)

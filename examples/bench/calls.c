@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The loops of calls.lua in C: the same arguments, and one call for each of the script's. */
 #include <mpi.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -786,5 +789,79 @@ void bench_array_copy_free(int n) {
     memcpy(made, line, sizeof line);
     use(made);
     free(made);
+  }
+}
+
+/* ---- threads ---- */
+
+static int64_t counter;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static void *nothing(void *unused) {
+  return unused;
+}
+
+void bench_thread_parallel(int n) {
+  for (int i = 0; i < n; i++) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, nothing, NULL);
+    pthread_join(thread, NULL);
+  }
+}
+
+void bench_thread_fetch_add(int n) {
+  for (int i = 0; i < n; i++) __atomic_fetch_add(&counter, 1, __ATOMIC_SEQ_CST);
+}
+
+void bench_team_lock_team_unlock(int n) {
+  for (int i = 0; i < n; i++) {
+    pthread_mutex_lock(&mutex);
+    pthread_mutex_unlock(&mutex);
+  }
+}
+
+void bench_a_piece_of_team_chunks(int n) {
+  int64_t from;
+  counter = 0;
+  while ((from = __atomic_fetch_add(&counter, 1, __ATOMIC_SEQ_CST)) < n) sum += (double)from;
+}
+
+/* ---- files ---- */
+
+enum { HEADER = 128 };
+
+static char path[FILENAME_MAX];
+
+void bench_npy_path(const char *given) {
+  snprintf(path, sizeof path, "%s", given);
+}
+
+void bench_npy_write(int n) {
+  for (int i = 0; i < n; i++) {
+    FILE *header = fopen(path, "wb");
+    fwrite("\x93NUMPY\1\0\x76\0", 1, 10, header);
+    fprintf(header, "%-*s\n", HEADER - 11,
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (1024,), }");
+    fclose(header);
+    MPI_File file;
+    MPI_File_open(SELF, path, MPI_MODE_WRONLY, MPI_INFO_NULL, &file);
+    MPI_File_set_view(file, HEADER, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
+    MPI_File_write_all(file, line, sizeof line, MPI_BYTE, MPI_STATUS_IGNORE);
+    MPI_File_sync(file);
+    MPI_File_close(&file);
+  }
+}
+
+void bench_npy_read(int n) {
+  char text[HEADER];
+  for (int i = 0; i < n; i++) {
+    FILE *header = fopen(path, "rb");
+    sum += (double)fread(text, 1, HEADER, header);
+    fclose(header);
+    MPI_File file;
+    MPI_File_open(SELF, path, MPI_MODE_RDONLY, MPI_INFO_NULL, &file);
+    MPI_File_set_view(file, HEADER, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
+    MPI_File_read_all(file, line, sizeof line, MPI_BYTE, MPI_STATUS_IGNORE);
+    MPI_File_close(&file);
   }
 }

@@ -12,6 +12,8 @@ local ffi = require "ffi"
 local nmpi = require "nmpi"
 local cart = require "nmpi.cart"
 local checked = require "nmpi.checked"
+local npy = require "nmpi.npy"
+local thread = require "nmpi.thread"
 local harness = require "harness"
 
 local TAG, SIDE, LENGTH = 1, 32, 1024
@@ -29,6 +31,8 @@ local line, other_line, short = nmpi.zeros(LENGTH), nmpi.zeros(LENGTH), nmpi.zer
 local square, other_square = nmpi.zeros { SIDE, SIDE }, nmpi.zeros { SIDE, SIDE }
 local transposed = square:transpose()
 local list, raw, sides, inside = { 1, 2, 3, 4 }, ffi.new "double[4]", { SIDE, SIDE }, { 1, -1 }
+local alone, replacing = { comm = nmpi.COMM_SELF }, { comm = nmpi.COMM_SELF, overwrite = true }
+local counter = nmpi.zeros(1, "int64")
 local commutative = { commute = true }
 
 local function add(invec, inoutvec, n)
@@ -46,6 +50,18 @@ end
 local function on(array, loop)
   return function(n, mpi, SELF) loop(n, mpi, SELF, array) end
 end
+
+-- A thread's loop runs in its own state; the pool is made for the first one.
+local pool
+
+local function in_thread(loop)
+  return function(n)
+    pool = pool or thread.pool(1)
+    pool:run(loop, n)
+  end
+end
+
+local function nothing() end
 
 -- A case is a name, a loop and, where that is not called like the case, the name of its loop in C, or false if C has
 -- nothing like it. The loops get what they work on as arguments: in a hot loop it is in locals.
@@ -687,11 +703,49 @@ local cases = {
     end
     return doubles
   end), false },
+
+  -- threads, in a pool of one
+
+  { "thread.parallel", function(n, mpi, SELF, x, y)
+    for _ = 1, n do thread.parallel(1, nothing) end
+  end },
+  { "thread.fetch_add", on(counter, function(n, mpi, SELF, a)
+    for _ = 1, n do thread.fetch_add(a, 0, 1) end
+  end) },
+  { "team:barrier", in_thread(function(_, _, n)
+    local team = require("nmpi.thread").team()
+    for _ = 1, n do team:barrier() end
+  end), false },
+  { "team:reduce", in_thread(function(_, _, n)
+    local team = require("nmpi.thread").team()
+    for i = 1, n do team:reduce(i) end
+  end), false },
+  { "team:lock, team:unlock", in_thread(function(_, _, n)
+    local team = require("nmpi.thread").team()
+    for _ = 1, n do
+      team:lock()
+      team:unlock()
+    end
+  end) },
+  { "team:range", in_thread(function(_, _, n)
+    local team, sum = require("nmpi.thread").team(), 0
+    for i = 1, n do
+      local from, to = team:range(i)
+      sum = sum + to - from
+    end
+    return sum
+  end), false },
+  { "a piece of team:chunks", in_thread(function(_, _, n)
+    local sum = 0
+    for from in require("nmpi.thread").team():chunks(n, 1) do sum = sum + from end
+    return sum
+  end) },
 }
 
 local self, send, recv = nmpi.COMM_SELF, nmpi.zeros(1), nmpi.zeros(1)
 
 local function measure(name, loop, baseline)
+  if not harness.wanted(name) then return end
   local ways = { function(n) loop(n, nmpi, self, send, recv) end }
   if baseline ~= false then
     local routine, c = "bench_" .. (baseline or name:gsub("%W+", "_")), harness.c
@@ -703,6 +757,41 @@ local function measure(name, loop, baseline)
   harness.row("case", name, "nmpi", seconds[1], "c", seconds[2], "ratio", ratios[2])
 end
 
-for _, case in ipairs(cases) do
-  if harness.wanted(case[1]) then measure(case[1], case[2], case[3]) end
+for _, case in ipairs(cases) do measure(case[1], case[2], case[3]) end
+
+if pool then pool:close() end
+
+-- ---- files ----
+
+if harness.wanted "npy.write" or harness.wanted "npy.read" then
+  local path = os.tmpname()
+  npy.write(path, line, replacing)
+  ffi.cdef "void bench_npy_path(const char *path);"
+  harness.c.bench_npy_path(path)
+  measure("npy.write", function(n)
+    for _ = 1, n do npy.write(path, line, replacing) end
+  end)
+  measure("npy.read", function(n)
+    for _ = 1, n do npy.read(path, line, alone) end
+  end)
+  os.remove(path)
+end
+
+if harness.wanted "dataset:write" or harness.wanted "dataset:read" then
+  local loaded, hdf5 = pcall(require, "nmpi.hdf5")
+  if loaded then
+    local path = os.tmpname()
+    local file = hdf5.create(path, replacing)
+    local dataset = file:create_dataset("x", { shape = { LENGTH } })
+    measure("dataset:write", function(n)
+      for _ = 1, n do dataset:write(line) end
+    end, false)
+    measure("dataset:read", function(n)
+      for _ = 1, n do dataset:read(line) end
+    end, false)
+    file:close()
+    os.remove(path)
+  else
+    io.stderr:write("calls: HDF5 is left out: ", hdf5, "\n")
+  end
 end
