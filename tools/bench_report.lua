@@ -685,6 +685,11 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
   `-O3`. With few requests `waitany` pays for posting the one that completes; that does not grow with their number.
 - **Calls of some nanoseconds** show the checks of their arguments. Groups and grids take and give lists: those are
   tables, made for each call, and what checks them calls `pairs`, which LuaJIT does not compile.
+- **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
+- **New Lua states** are what operators in Lua and `thread.parallel` need. A pool keeps those of its threads.
+- **Whole fields and files** begin with several reductions, by which the ranks agree that none has a mistake to report.
+  A file also has its space reserved, and gets its name when it is complete. `domain:exchange` makes the halo that
+  `halo:exchange` uses again.
 - **New communicators** cost setting the error handler: on MPICH those of comm_create do not inherit it.
 - **Columns** of elements that lie a multiple of 4096 bytes apart share few lines of each cache: in C's loops, too, an
   element takes many times as long as at another distance. MPI's datatypes need no buffer and are a little ahead there.
