@@ -254,14 +254,27 @@ end
 
 -- ---- properties ----
 
--- Shapes and strides: copies, indexed from 0 to ndim - 1, which a compiled trace never makes where it reads single
--- entries.
-local extents_ct = ffi.metatype("struct { int64_t v[8]; int32_t n; }", {
+-- Shapes and strides: copies, indexed from 0 to ndim - 1. A compiled trace never makes one where it reads single entries,
+-- as long as entries are fields, and constructed with the struct.
+local extents_ct
+
+local function extent_at(e, d)
+  if d == 0 then return e.e0 end
+  if d == 1 then return e.e1 end
+  if d == 2 then return e.e2 end
+  if d == 3 then return e.e3 end
+  if d == 4 then return e.e4 end
+  if d == 5 then return e.e5 end
+  if d == 6 then return e.e6 end
+  return e.e7
+end
+
+extents_ct = ffi.metatype("struct { int64_t e0, e1, e2, e3, e4, e5, e6, e7; int32_t n; }", {
   __index = function(e, d)
     if type(d) ~= "number" or d % 1 ~= 0 or d < 0 or d >= e.n then
       raise("array", "there is no dimension " .. check.describe(d))
     end
-    return (tonumber(e.v[d]))
+    return (tonumber(extent_at(e, d)))
   end,
   __newindex = function() raise("array", "the shape and strides of an array cannot be set; see reshape") end,
   __len = function(e) return e.n end,
@@ -271,21 +284,16 @@ local extents_ct = ffi.metatype("struct { int64_t v[8]; int32_t n; }", {
     return "(" .. table.concat(parts, ", ") .. (e.n == 1 and ",)" or ")")
   end,
   __eq = function(e, f)
-    if not istype(e, f) or e.n ~= f.n then return false end
+    if not istype(extents_ct, e) or not istype(extents_ct, f) or e.n ~= f.n then return false end
     for d = 0, e.n - 1 do
-      if e.v[d] ~= f.v[d] then return false end
+      if extent_at(e, d) ~= extent_at(f, d) then return false end
     end
     return true
   end,
 })
 
 local function extents(ndim, from)
-  local e = extents_ct()
-  local v = e.v
-  v[0], v[1], v[2], v[3] = from[0], from[1], from[2], from[3]
-  v[4], v[5], v[6], v[7] = from[4], from[5], from[6], from[7]
-  e.n = ndim
-  return e
+  return extents_ct(from[0], from[1], from[2], from[3], from[4], from[5], from[6], from[7], ndim)
 end
 
 function properties.data(a)
@@ -725,10 +733,11 @@ function methods.assign(a, b)
     b = buffer.shaped(b, "array:assign", "b")
   end
   if b == nil or b.type == C.NMPI_NONE then mismatch("array:assign", "b", "an array", b) end
-  if a.shape ~= b.shape then
+  local code = C.nmpi_array_assign(a, b)
+  if code ~= 0 and a.shape ~= b.shape then
     mismatch("array:assign", "b", "an array of shape " .. tostring(a.shape), b)
   end
-  status(C.nmpi_array_assign(a, b), "array:assign")
+  status(code, "array:assign")
   return a
 end
 
