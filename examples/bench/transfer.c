@@ -33,9 +33,9 @@ void bench_bidirectional(int n, char *send, char *recv, int bytes) {
   }
 }
 
-void bench_allreduce(int n, double *send, double *recv, int count) {
+void bench_allreduce(int n, float *send, float *recv, int count) {
   for (int i = 0; i < n; i++) {
-    MPI_Allreduce(send, recv, count, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Allreduce(send, recv, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
   }
 }
 
