@@ -116,8 +116,8 @@ Each line is a loop in Lua against the same loop in C, within the same process, 
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
 halo around as many; files hold 1024 doubles, teams are of one thread. The columns of C are empty where it has nothing
-like it. Beside it, in one start, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows
-`MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
+like it. Beside it, in starts of their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and
+numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
@@ -152,7 +152,7 @@ function sections.transfer(context)
 
 Between two ranks, on the same memory, Lua and C in turn: the time of one message (ping-pong: one way) or call, and the
 ratio of nmpi to C; of three starts of the program the median of each. Beside it the same in mpi4py and numba-mpi, in
-other processes and on NumPy's memory.
+starts of their own, in turn with these, and on NumPy's memory.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -376,10 +376,11 @@ all but one wait for messages that do not come.
 
     lines = {}
     for _, row in ipairs(find(context.rows, { bench = "growth", mpi = abi, case = "made before" })) do
-      lines[#lines + 1] = { row.call, seconds(row.before), seconds(row.after), ratio(row.ratio) }
+      lines[#lines + 1] = { row.call, ("%.0e"):format(row.made), seconds(row.before), seconds(row.after),
+        ratio(row.ratio) }
     end
-    text[#text + 1] = "Before and after arrays and views have been made and dropped, a million in a full run:\n"
-    text[#text + 1] = table_of({ "call", "before", "after", "after / before" }, lines)
+    text[#text + 1] = "Before any, and after so many arrays and views have been made and dropped:\n"
+    text[#text + 1] = table_of({ "call", "made", "before", "after", "after / before" }, lines)
 
     local memory = first(context.rows, { bench = "growth", mpi = abi, case = "memory" })
     if memory.operations then
@@ -681,10 +682,10 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
 
 - **Requests.** nmpi's core checks, counts and describes each one, so that a wrong number, a dropped array or a message
   that is never completed does no harm; Lua itself adds hardly anything. Tried without gain: MPI_Waitall in place of a
-  wait for each, prefetching, describing a request before it is posted, other lists of free ones, `-O2` in place of
-  `-O3`. With few requests `waitany` pays for posting the one that completes; that does not grow with their number.
-- **Calls of some nanoseconds** show the checks of their arguments. Groups and grids take and give lists: those are
-  tables, made for each call, and what checks them calls `pairs`, which LuaJIT does not compile.
+  wait for each on Open MPI, prefetching, describing a request before it is posted, other lists of free ones, `-O2` in
+  place of `-O3`. With few requests `waitany` pays for posting the one that completes; that does not grow with their number.
+- **Calls of some nanoseconds** show the checks of their arguments: of the lists of ranks and coordinates that groups
+  and grids take, each key and each entry.
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
 - **New Lua states** are what operators in Lua and `thread.parallel` need. A pool keeps those of its threads.
 - **Whole fields and files** begin with several reductions, by which the ranks agree that none has a mistake to report.
@@ -720,8 +721,8 @@ function report.write(context)
 Lua and C (`-O2`, `MPI_THREAD_MULTIPLE` as nmpi) run in the same processes, in turn, so that what the machine does
 concerns both alike; what is quoted is a median of at least seven rounds, unless a section says otherwise. The times
 depend on the machine; the ratios less so. On one that is busy with other things both vary. Python's programs run in
-processes of their own, after nmpi's: where the machine changes meanwhile, as when it moves a core to another cache,
-their columns do not compare with the others. `tools/bench --only calls` measures one section again.
+processes of their own, before or after nmpi's: where the machine changes meanwhile, as when it moves a core to another
+cache, their columns do not compare with the others. `tools/bench --only calls` measures one section again.
 
 With Open MPI both sides run without its single-copy mechanism (CMA), as the tests do. nmpi goes without it in any case,
 unless the environment allows RDMA, for then Open MPI 4.1 may write beyond the buffer of a receive that is too short. A
