@@ -682,8 +682,9 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
 
 - **Requests.** nmpi's core checks, counts and describes each one, so that a wrong number, a dropped array or a message
   that is never completed does no harm; Lua itself adds hardly anything. Tried without gain: MPI_Waitall in place of a
-  wait for each on Open MPI, prefetching, describing a request before it is posted, other lists of free ones, `-O2` in
-  place of `-O3`. With few requests `waitany` pays for posting the one that completes; that does not grow with their number.
+  wait for each on Open MPI (MPICH's serves up to 32), prefetching, describing a request before it is posted, other
+  lists of free ones, `-O2` in place of `-O3`. With few requests `waitany` pays for posting the one that completes; that
+  does not grow with their number.
 - **Calls of some nanoseconds** show the checks of their arguments: of the lists of ranks and coordinates that groups
   and grids take, each key and each entry.
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.

@@ -254,8 +254,8 @@ end
 
 -- ---- properties ----
 
--- Shapes and strides: copies, indexed from 0 to ndim - 1. A compiled trace never makes one where it reads single entries,
--- as long as entries are fields, and constructed with the struct.
+-- Shapes and strides: copies, indexed from 0 to ndim - 1. A compiled trace that reads single entries never makes one,
+-- as the entries are fields that are given when it is made; for an array in the struct it would.
 local extents_ct
 
 local function extent_at(e, d)
