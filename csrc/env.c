@@ -227,6 +227,7 @@ static int initialize(int thread_level) {
   clock_tick = MPI_Wtick();
   dtype_init();
   status_init();
+  datatype_init();
   group_init();
   comm_init();
   op_init();

@@ -604,6 +604,7 @@ SHORT_PATH int message_part(message *send, const nmpi_array *senddata, message *
   return message_disjoint(send, recv);
 }
 
+void datatype_init(void);
 /* Before MPI is finalised: frees the datatypes that describe views. */
 void datatype_finalize(void);
 
