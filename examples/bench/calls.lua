@@ -95,6 +95,10 @@ local cases = {
     for _ = 1, n do mpi.error_class(truncated) end
   end },
 
+  { "info", function(n, mpi, SELF, x, y)
+    for _ = 1, n do mpi.info() end
+  end, false },
+
   -- communicators and groups
 
   { "rank", function(n, mpi, SELF, x, y)
@@ -599,6 +603,12 @@ local cases = {
       overlapped:finish()
     end
   end },
+  { "domain:extents", function(n, mpi, SELF, x, y)
+    for _ = 1, n do domain:extents() end
+  end, false },
+  { "domain:zeros, free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do domain:zeros():free() end
+  end, false },
   { "domain:exchange", function(n, mpi, SELF, x, y)
     for _ = 1, n do domain:exchange(field) end
   end, "halo_exchange" },
@@ -680,6 +690,9 @@ local cases = {
   end), false },
   { "array:totable", on(short, function(n, mpi, SELF, a)
     for _ = 1, n do a:totable() end
+  end), false },
+  { "array:tostring", on(nmpi.array "text", function(n, mpi, SELF, a)
+    for _ = 1, n do a:tostring() end
   end), false },
   { "array.shape", on(square, function(n, mpi, SELF, a)
     local sum = 0
@@ -763,7 +776,7 @@ if pool then pool:close() end
 
 -- ---- files ----
 
-if harness.wanted "npy.write" or harness.wanted "npy.read" then
+if harness.wanted "npy.write" or harness.wanted "npy.read" or harness.wanted "npy.info" then
   local path = os.tmpname()
   npy.write(path, line, replacing)
   ffi.cdef "void bench_npy_path(const char *path);"
@@ -774,6 +787,9 @@ if harness.wanted "npy.write" or harness.wanted "npy.read" then
   measure("npy.read", function(n)
     for _ = 1, n do npy.read(path, line, alone) end
   end)
+  measure("npy.info", function(n)
+    for _ = 1, n do npy.info(path) end
+  end, false)
   os.remove(path)
 end
 
