@@ -696,8 +696,9 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
 - **Columns** of elements that lie a multiple of 4096 bytes apart share few lines of each cache: in C's loops, too, an
   element takes many times as long as at another distance. MPI's datatypes need no buffer and are a little ahead there.
   Prefetching did not help. Stores past the caches did, but leave the column out of them that is wanted next.
-- **Blocks** of 1 MiB and more go by datatypes on MPICH, which is faster than packing where the two cores share a cache,
-  and needs no second memory, but slower where they do not.
+- **Blocks** with long rows that are large beside the last cache go by datatypes, which is faster than packing where the
+  two cores share a cache, and needs no second memory, but slower where they do not. Which of the two is better below
+  that differs from one processor to the next.
 - **Large views** are not packed in parts while others travel: a message must remain one. MPI's datatypes do that.
 - **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
 ]]
