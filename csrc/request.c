@@ -1095,13 +1095,15 @@ SHORT_PATH int wait_batch(batch *b) {
   for (int k = 0; k < b->active; k++) {
     int own = code;
     if (RARELY(code != MPI_SUCCESS)) {
-      own = code == MPI_ERR_IN_STATUS ? statuses[k].MPI_ERROR : MPI_ERR_PENDING;
-      if (own == MPI_ERR_PENDING) own = MPI_Wait(&b->handles[k], &statuses[k]);
+      bool told = code == MPI_ERR_IN_STATUS;
+      if (told) own = statuses[k].MPI_ERROR;
+      bool pending = told ? own == MPI_ERR_PENDING : b->handles[k] != MPI_REQUEST_NULL;
+      if (pending) own = MPI_Wait(&b->handles[k], &statuses[k]);
     }
     own = batch_end(b, k, own, &statuses[k], NULL);
     if (first == NMPI_SUCCESS) first = own;
   }
-  return first;
+  return first == NMPI_SUCCESS && code != MPI_ERR_IN_STATUS ? code : first;
 }
 #endif
 

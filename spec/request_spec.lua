@@ -578,6 +578,33 @@ describe("a message that is too long", function()
     assert.equal(SUCCESS, mpi.wait(r))
     assert.equal(SUCCESS, mpi.request_free(r))
   end)
+
+  it("ends those of several persistent requests that it is for, and leaves the others", function()
+    local got, sizes = {}, { 1000, 24, 25, 24 }
+    for _, container in ipairs(containers) do
+      local list, sends, free = {}, {}, {}
+      for i = 1, 4 do
+        got[i] = mpi.zeros(24)
+        list[i] = select(2, mpi.recv_init(got[i], left, i))
+      end
+      local requests = container.make(list)
+      local start = mpi.startall(requests)
+      for i, length in ipairs(sizes) do sends[i] = select(2, mpi.isend(set(mpi.zeros(length), rank, i), right, i)) end
+      local status = mpi.waitall(requests)
+      mpi.waitall(sends)
+      for i = 1, 4 do free[i] = tonumber(requests[container.base + i - 1]) == NONE end
+      local again = mpi.start(list[2])
+      mpi.send(set(mpi.zeros(24), rank, 5), right, 2)
+      assert.equal(SUCCESS, start)
+      assert.equal(mpi.ERR_TRUNCATE, class(status))
+      assert.same({ true, false, true, false }, free)
+      assert.same({ SUCCESS, SUCCESS }, { again, mpi.wait(list[2]) })
+      assert.is_nil(data.difference(got[2], set(mpi.zeros(24), left, 5)))
+      assert.is_nil(data.difference(got[4], set(mpi.zeros(24), left, 4)))
+      assert.same({ SUCCESS, SUCCESS }, { mpi.request_free(list[2]), mpi.request_free(list[4]) })
+      for _, i in ipairs { 1, 3 } do assert.has_error(function() mpi.start(list[i]) end) end
+    end
+  end)
 end)
 
 -- ---- nothing to wait for ----
