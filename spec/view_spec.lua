@@ -318,8 +318,9 @@ describe("views between ranks", function()
 
   it("may lie in one field, between each other's elements or on them", function()
     local problems = {}
-    for _, width in ipairs { 200, 2100 } do
-      local shape = { 64, 3 * width }
+    for _, case in ipairs { { 64, 200, 25 }, { LARGE[1], LARGE[2], 100 } } do
+      local width, rows = case[2], case[3]
+      local shape = { case[1], 3 * width }
       for _, apart in ipairs { width, width / 2, 7, 0 } do
         local field, other = field_of(shape, "double", rank), field_of(shape, "double", left)
         local to = { apart, apart + width }
@@ -331,8 +332,9 @@ describe("views between ranks", function()
         field = field_of(shape, "double", rank)
         expected = field:copy()
         local half = shape[2] / 2 + 1
-        expected:slice({ 5, 55 }, { 1, half + 1 }):assign(other:slice({ 10, 35 }):reshape { 50, half })
-        mpi.sendrecv(field:slice { 10, 35 }, right, field:slice({ 5, 55 }, { 1, half + 1 }), left)
+        local from, to_rows, to_columns = { 10, 10 + rows }, { 5, 5 + 2 * rows }, { 1, half + 1 }
+        expected:slice(to_rows, to_columns):assign(other:slice(from):reshape { 2 * rows, half })
+        mpi.sendrecv(field:slice(from), right, field:slice(to_rows, to_columns), left)
         if bytes_of(field) ~= bytes_of(expected) then problems[#problems + 1] = "rows and columns that cross" end
       end
     end
