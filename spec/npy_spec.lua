@@ -172,6 +172,7 @@ it("what fails on one rank is an error on all", function()
       refused("argument 'array': expected at most 1", npy.write, other, mpi.zeros { 2, 2 }, part())
       refused("argument 'shape'", npy.write, other, a)
       refused("argument 'shape'", npy.write, other, a, part { shape = "x" })
+      refused("from index 1 and without holes", npy.write, other, a, part { shape = { [0] = 4, 3, 5 } })
       refused("argument 'shape': expected the same", npy.write, other, r == 0 and a or mpi.zeros(0),
         { shape = 4 + r })
       refused("argument 'start'", npy.write, other, a, part { start = r == 0 and -1 or 4 })

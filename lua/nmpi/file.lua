@@ -10,6 +10,7 @@ local arrays = require "nmpi.array"
 local buffer = require "nmpi.buffer"
 local check = require "nmpi.check"
 local comms = require "nmpi.comm"
+local lists = require "nmpi.lists"
 local ops = require "nmpi.op"
 
 local type, tostring, tonumber, pairs, ipairs, error = type, tostring, tonumber, pairs, ipairs, error
@@ -145,9 +146,10 @@ end
 -- What equals `other` is allowed as well.
 function file.list(value, count, least, where, argument, other)
   if type(value) == "number" then value = { value } end
-  local length = (type(value) == "table" or type(value) == "cdata") and pcall(function() return #value end) and #value
   local expected = ("%s whole numbers of at least %d"):format(count and "a list of " .. count or "a list of", least)
-  if not length or count and length ~= count then mismatch(where, argument, expected, value) end
+  local shaped = type(value) == "cdata" and pcall(function() return #value end)
+  local length = shaped and #value or lists.length(value, where, argument, expected)
+  if count and length ~= count then mismatch(where, argument, expected, value) end
   local base, list = type(value) == "cdata" and -1 or 0, {}
   for i = 1, length do
     local number = value[base + i]

@@ -50,9 +50,9 @@ local function ranks_of(ranks, where)
   if ranks == nil then mismatch(where, "ranks", "a list of ranks", ranks) end
   if type(ranks) ~= "table" then return (buffer.send(ranks, where, "ranks")) end
   local n = lists.length(ranks, where, "ranks", "a list of ranks")
-  local made_of = array.empty(n, "int32")
-  lists.fill(made_of.p.i32, ranks, n, int, where, "ranks")
-  return made_of
+  local list = array.empty(n, "int32")
+  lists.fill(list.p.i32, ranks, n, int, where, "ranks")
+  return list
 end
 
 local function adopt(code, where)
