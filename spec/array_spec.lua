@@ -1909,3 +1909,22 @@ describe("arrays: between ranks", function()
     assert.equal(RANK - 2147483648, a:get(0, 0))
   end)
 end)
+
+describe("arrays: in a hot loop", function()
+  local hot = require "spec.support.hot"
+  local a, b = mpi.zeros { 3, 5 }, mpi.zeros { 3, 5 }
+  hot.define(it, pending, {
+    { "the shape and strides", function(n)
+      local sum = 0
+      for _ = 1, n do sum = sum + a.shape[0] * a.strides[0] + a.shape[1] * a.strides[1] end
+      hot.ensure(sum == 20 * n)
+    end },
+    { "array:assign", function(n)
+      for i = 1, n do
+        a:set(2, 4, i)
+        b:assign(a)
+        hot.ensure(b:get(2, 4) == i)
+      end
+    end },
+  })
+end)

@@ -665,6 +665,19 @@ describe("a grid of processes", function()
     end
   end)
 
+  it("remains one when it is duplicated, and what comes after it is none", function()
+    local grid = cart.cart_create({ size, 1 }, { true, false })
+    local copy = grid:dup()
+    grid:free()
+    local got = { { cart.cart_get(copy) }, cart.cart_rank(copy, { rank - size, 0 }) }
+    copy:free()
+    local plain = mpi.COMM_WORLD:dup()
+    refuses(function() cart.cart_get(plain) end, "nmpi.cart.cart_get", "argument 'comm'", "a Cartesian communicator")
+    refuses(function() cart.cart_rank(mpi.COMM_WORLD, { 0 }) end, "argument 'comm'", "a Cartesian communicator")
+    plain:free()
+    assert.same({ { { size, 1 }, { true, false }, { rank, 0 } }, rank }, got)
+  end)
+
   it("may have no place for some, and be reordered", function()
     local few = math.max(size - 1, 1)
     local grid = cart.cart_create({ few }, nil, true)
