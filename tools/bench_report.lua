@@ -115,9 +115,10 @@ function sections.calls(context)
 Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
-halo around as many; files hold 1024 doubles, teams are of one thread. The columns of C are empty where it has nothing
-like it. Beside it, in starts of their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and
-numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
+halo around as many; what is made of a list, a string or FFI data, or made a list or string, has 4 elements. Files hold
+1024 doubles, teams are of one thread. The columns of C are empty where it has nothing like it. Beside it, in starts of
+their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows
+`MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
@@ -379,7 +380,7 @@ all but one wait for messages that do not come.
       lines[#lines + 1] = { row.call, ("%.0e"):format(row.made), seconds(row.before), seconds(row.after),
         ratio(row.ratio) }
     end
-    text[#text + 1] = "Before any, and after so many arrays and views have been made and dropped:\n"
+    text[#text + 1] = "Before any, and after so many more arrays and views have been made and dropped:\n"
     text[#text + 1] = table_of({ "call", "made", "before", "after", "after / before" }, lines)
 
     local memory = first(context.rows, { bench = "growth", mpi = abi, case = "memory" })
@@ -696,7 +697,7 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
 - **Columns** of elements that lie a multiple of 4096 bytes apart share few lines of each cache: in C's loops, too, an
   element takes many times as long as at another distance. MPI's datatypes need no buffer and are a little ahead there.
   Prefetching did not help. Stores past the caches did, but leave the column out of them that is wanted next.
-- **Blocks** with long rows that are large beside the last cache go by datatypes, which is faster than packing where the
+- **Blocks** with long rows go by datatypes from some share of the last cache on, which is faster than packing where the
   two cores share a cache, and needs no second memory, but slower where they do not. Which of the two is better below
   that differs from one processor to the next.
 - **Large views** are not packed in parts while others travel: a message must remain one. MPI's datatypes do that.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The loops of calls.lua in C: the same arguments, and one call for each of the script's. */
+/* The loops of calls.lua in C: the same arguments, and what a program in C would write for each call of the script's,
+ * which is one call for all of MPI's routines. */
 #include <mpi.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -655,20 +656,20 @@ void bench_cart_shift(int n) {
 
 static double field[SIDE + 2][SIDE + 2], square[SIDE][SIDE];
 
-static MPI_Datatype column;
+static MPI_Datatype side;
 static int up, down, left, right;
 
 static MPI_Comm open_halo(void) {
   MPI_Comm whole = kept_grid();
   MPI_Cart_shift(whole, 0, 1, &up, &down);
   MPI_Cart_shift(whole, 1, 1, &left, &right);
-  MPI_Type_vector(SIDE, 1, SIDE + 2, MPI_DOUBLE, &column);
-  MPI_Type_commit(&column);
+  MPI_Type_vector(SIDE, 1, SIDE + 2, MPI_DOUBLE, &side);
+  MPI_Type_commit(&side);
   return whole;
 }
 
 #define ROW SIDE, MPI_DOUBLE
-#define COLUMN 1, column
+#define COLUMN 1, side
 
 void bench_halo_exchange(int n) {
   MPI_Comm all = open_halo();
@@ -679,7 +680,7 @@ void bench_halo_exchange(int n) {
     MPI_Sendrecv(&field[1][1], COLUMN, left, 2, &field[1][SIDE + 1], COLUMN, right, 2, all, none);
     MPI_Sendrecv(&field[1][SIDE], COLUMN, right, 3, &field[1][0], COLUMN, left, 3, all, none);
   }
-  MPI_Type_free(&column);
+  MPI_Type_free(&side);
 }
 
 void bench_halo_start_halo_finish(int n) {
@@ -696,7 +697,7 @@ void bench_halo_start_halo_finish(int n) {
     MPI_Isend(&field[1][SIDE], COLUMN, right, 3, all, &r[7]);
     MPI_Waitall(8, r, ignored);
   }
-  MPI_Type_free(&column);
+  MPI_Type_free(&side);
 }
 
 /* What is at an address is used, as far as the compiler knows: it must be there, each time. */
@@ -822,8 +823,10 @@ void bench_team_lock_team_unlock(int n) {
 
 void bench_a_piece_of_team_chunks(int n) {
   int64_t from;
+  double total = 0;
   counter = 0;
-  while ((from = __atomic_fetch_add(&counter, 1, __ATOMIC_SEQ_CST)) < n) sum += (double)from;
+  while ((from = __atomic_fetch_add(&counter, 1, __ATOMIC_SEQ_CST)) < n) total += (double)from;
+  sum = total;
 }
 
 /* ---- files ---- */
@@ -853,10 +856,10 @@ void bench_npy_write(int n) {
 }
 
 void bench_npy_read(int n) {
-  char text[HEADER];
+  char start[HEADER];
   for (int i = 0; i < n; i++) {
     FILE *header = fopen(path, "rb");
-    sum += (double)fread(text, 1, HEADER, header);
+    sum += (double)fread(start, 1, HEADER, header);
     fclose(header);
     MPI_File file;
     MPI_File_open(SELF, path, MPI_MODE_RDONLY, MPI_INFO_NULL, &file);

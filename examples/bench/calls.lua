@@ -51,12 +51,16 @@ local function on(array, loop)
   return function(n, mpi, SELF) loop(n, mpi, SELF, array) end
 end
 
--- A thread's loop runs in its own state; the pool is made for the first one.
-local pool
+-- A thread's loop runs in its own state, which the pool is made for.
+local pools = {}
 
 local function in_thread(loop)
+  local pool
   return function(n)
-    pool = pool or thread.pool(1)
+    if not pool then
+      pool = thread.pool(1)
+      pools[#pools + 1] = pool
+    end
     pool:run(loop, n)
   end
 end
@@ -772,7 +776,7 @@ end
 
 for _, case in ipairs(cases) do measure(case[1], case[2], case[3]) end
 
-if pool then pool:close() end
+for _, pool in ipairs(pools) do pool:close() end
 
 -- ---- files ----
 

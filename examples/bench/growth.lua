@@ -141,7 +141,7 @@ end
 
 -- ---- what was made before ----
 
--- One time after the other.
+-- Made one after the other.
 local made = quick and { 1e4, 1e5 } or { 1e5, 1e6, 1e7 }
 
 local function make_and_drop(n)

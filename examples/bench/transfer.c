@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The loops of transfer.lua in C. */
 #include <mpi.h>
+#include <stdint.h>
 
 enum { TAG = 1 };
 
@@ -33,9 +34,9 @@ void bench_bidirectional(int n, char *send, char *recv, int bytes) {
   }
 }
 
-void bench_allreduce(int n, float *send, float *recv, int count) {
+void bench_allreduce(int n, int32_t *send, int32_t *recv, int count) {
   for (int i = 0; i < n; i++) {
-    MPI_Allreduce(send, recv, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Allreduce(send, recv, count, MPI_INT32_T, MPI_SUM, MPI_COMM_WORLD);
   }
 }
 

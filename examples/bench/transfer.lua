@@ -11,7 +11,7 @@ local harness = require "harness"
 ffi.cdef [[
   void bench_pingpong(int n, char *data, int bytes);
   void bench_bidirectional(int n, char *send, char *recv, int bytes);
-  void bench_allreduce(int n, float *send, float *recv, int count);
+  void bench_allreduce(int n, int32_t *send, int32_t *recv, int count);
   void bench_bcast(int n, char *data, int bytes);
   void bench_allgather(int n, char *send, char *recv, int bytes);
 ]]
@@ -59,7 +59,7 @@ local routines = {
   {
     "allreduce", 4, 1, function(bytes)
       local count = bytes / 4
-      local send, recv = mpi.zeros(count, "float"), mpi.zeros(count, "float")
+      local send, recv = mpi.zeros(count, "int32"), mpi.zeros(count, "int32")
       return function(n)
         for _ = 1, n do mpi.allreduce(send, recv, mpi.SUM) end
       end, function(n) c.bench_allreduce(n, send.data, recv.data, count) end

@@ -64,7 +64,7 @@ def allgather(n, send, recv, *_):
 cases = {
     "ping-pong": (np.uint8, 0, 2, {"mpi4py": pingpong}),
     "bidirectional": (np.uint8, 1, 1, {"mpi4py": bidirectional}),
-    "allreduce": (np.float32, 1, 1, {"mpi4py": allreduce}),
+    "allreduce": (np.int32, 1, 1, {"mpi4py": allreduce}),
     "bcast": (np.uint8, 0, 1, {"mpi4py": bcast}),
     "allgather": (np.uint8, 2, 1, {"mpi4py": allgather}),
 }
