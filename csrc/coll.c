@@ -62,6 +62,18 @@ SHORT_PATH bool is_divided(const nmpi_array *whole, const nmpi_array *part, int6
   return given ? all <= whole->length : all == whole->length;
 }
 
+/* The same where the root's part stays where it is. */
+SHORT_PATH bool is_divided_in_place(const nmpi_array *whole, int unwanted, int64_t *count,
+                                    const nmpi_comm *comm) {
+  int64_t size = comm->size;
+  if (!array_is_short(whole, unwanted) || whole->type == NMPI_STRUCT) return false;
+  if (*count != NMPI_UNDEFINED) {
+    return *count >= 0 && *count <= whole->length && *count * size <= whole->length;
+  }
+  *count = size == 1 ? whole->length : whole->length / size;
+  return *count * size == whole->length;
+}
+
 /* Fits both sides of a scatter or gather, where a process has both or one (the other is NULL): `whole` holds a part
  * for each of the ranks, `part` one of them. A count of NMPI_UNDEFINED is worked out. */
 SHORT_PATH int divide(message *whole, message *part, int64_t *count, const nmpi_comm *comm) {
@@ -120,6 +132,10 @@ int nmpi_scatter(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count
   int64_t n = count;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
+  if (comm->rank == root && is_in_place(recvdata) && is_divided_in_place(senddata, 0, &n, comm)) {
+    MPI_Datatype type = dtypes[senddata->type].unit;
+    return MPI_Scatter(senddata->p.any, (int)n, type, MPI_IN_PLACE, 0, type, root, comm->handle);
+  }
   if (comm->rank != root || !arrays_are_short(senddata, recvdata) ||
       !is_divided(senddata, recvdata, &n, comm)) {
     return scatter(senddata, recvdata, count, root, comm);
@@ -171,6 +187,11 @@ int nmpi_gather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t count,
   int64_t n = count;
   TRY(check_comm(&comm));
   TRY(check_root(comm, root));
+  if (comm->rank == root && is_in_place(senddata) &&
+      is_divided_in_place(recvdata, NMPI_READONLY, &n, comm)) {
+    MPI_Datatype type = dtypes[recvdata->type].unit;
+    return MPI_Gather(MPI_IN_PLACE, 0, type, recvdata->p.any, (int)n, type, root, comm->handle);
+  }
   if (comm->rank != root || !arrays_are_short(senddata, recvdata) ||
       !is_divided(recvdata, senddata, &n, comm)) {
     return gather(senddata, recvdata, count, root, comm);
@@ -193,6 +214,10 @@ int nmpi_allgather(const nmpi_array *senddata, nmpi_array *recvdata, int64_t cou
                    const nmpi_comm *comm) {
   int64_t n = count;
   TRY(check_comm(&comm));
+  if (is_in_place(senddata) && is_divided_in_place(recvdata, NMPI_READONLY, &n, comm)) {
+    MPI_Datatype type = dtypes[recvdata->type].unit;
+    return MPI_Allgather(MPI_IN_PLACE, 0, type, recvdata->p.any, (int)n, type, comm->handle);
+  }
   if (!arrays_are_short(senddata, recvdata) || !is_divided(recvdata, senddata, &n, comm)) {
     return allgather(senddata, recvdata, count, comm);
   }
