@@ -7,13 +7,9 @@
 
 #include "internal.h"
 
-/* From so many bytes on, a view, what it is packed in and what it is received in do not stay in the caches: a share of
- * the last one, within bounds. Open MPI copies to and from memory of its own besides. */
-#ifdef OPEN_MPI
-enum { SHARE = 32, LEAST_LARGE = 256 << 10 };
-#else
-enum { SHARE = 8, LEAST_LARGE = 1 << 20 };
-#endif
+/* From so many bytes on, a view, what it is packed in and what it is received in do not stay in the caches: an eighth of
+ * the last one, within bounds. */
+enum { SHARE = 8, LEAST_LARGE = 1 << 20, MOST_LARGE = 4 << 20 };
 static int64_t large = LEAST_LARGE;
 
 void datatype_init(void) {
@@ -22,7 +18,7 @@ void datatype_init(void) {
   if (file == NULL) return;
   if (fgets(text, sizeof text, file) != NULL) {
     int64_t bytes = strtoll(text, NULL, 10) / SHARE * 1024;
-    if (bytes > LEAST_LARGE) large = bytes < 4 * LEAST_LARGE ? bytes : 4 * LEAST_LARGE;
+    if (bytes > LEAST_LARGE) large = bytes < MOST_LARGE ? bytes : MOST_LARGE;
   }
   fclose(file);
 }
