@@ -116,8 +116,8 @@ Each line is a loop in Lua against the same loop in C, within the same process, 
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
 halo around as many; what is made of a list, a string or FFI data, or made a list or string, has 4 elements. Files hold
-1024 doubles, teams are of one thread. The columns of C are empty where it has nothing like it. Beside it, in starts of
-their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows
+1024 doubles, teams are of one thread. The columns of C are empty where nothing like it was written in C. Beside it, in
+starts of their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows
 `MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
 ]] }
   local function met(row)
@@ -197,9 +197,9 @@ function sections.strided(context)
 ## Strided views
 
 Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
-unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. C's buffers
-come from `malloc`, nmpi's lie on huge pages from 2 MiB on. With MPICH, what nmpi packs goes to one part of such a page
-after the other: to write again to what the other rank has just read takes longer.
+unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. C's
+buffers come from `malloc`, nmpi's lie on huge pages from 2 MiB on. With MPICH, messages of 8 KiB to 1 MiB are packed
+in one part of such a page after the other: to write again to what the other rank has just read takes longer.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -493,7 +493,8 @@ function sections.mpdata(context)
 ## MPDATA
 
 A step of a bell that goes round a periodic plane of n × n cells, on one and two ranks with a thread each, and the same
-by [PyMPDATA-MPI](https://pypi.org/p/PyMPDATA-MPI), without what either compiles at first. The least of five rounds.
+by [PyMPDATA-MPI](https://pypi.org/p/PyMPDATA-MPI), without what either compiles at first, on the first MPI only, as it
+compiles for minutes. The least of five rounds.
 ]] }
   local least = {}
   for _, abi in ipairs(context.abis) do
@@ -681,26 +682,29 @@ end
 local MISSED = [[
 Where an aim is missed, these are the reasons, as far as they are known, and what was tried:
 
-- **Requests.** nmpi's core checks, counts and describes each one, so that a wrong number, a dropped array or a message
-  that is never completed does no harm; Lua itself adds hardly anything. Tried without gain: MPI_Waitall in place of a
-  wait for each on Open MPI (MPICH's serves up to 32), prefetching, describing a request before it is posted, other
-  lists of free ones, `-O2` in place of `-O3`. With few requests `waitany` pays for posting the one that completes; that
-  does not grow with their number.
-- **Calls of some nanoseconds** show the checks of their arguments: of the lists of ranks and coordinates that groups
-  and grids take, each key and each entry.
+- **Requests.** nmpi's core checks, counts and describes each one, so that a wrong number, a dropped array or a
+  message that is never completed does no harm; Lua itself adds hardly anything. Tried without gain: MPI_Waitall in
+  place of a wait for each on Open MPI (MPICH's serves up to 32), prefetching, describing a request before it is
+  posted, other lists of free ones, `-O2` in place of `-O3`. `waitany` pays for posting the one that completes, and
+  for looking whether the others are still those of the last call.
+- **Calls of some nanoseconds** show the checks of their arguments, such as each key and entry of a list, and those
+  that make a group, its struct and finalizer. `array:assign` and `array:fill` look first how two layouts lie in
+  memory. `buffer_attach` and `buffer_detach` take a lock.
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
 - **New Lua states** are what operators in Lua and `thread.parallel` need. A pool keeps those of its threads.
-- **Whole fields and files** begin with several reductions, by which the ranks agree that none has a mistake to report.
-  A file also has its space reserved, and gets its name when it is complete. `domain:exchange` makes the halo that
-  `halo:exchange` uses again.
-- **New communicators** cost setting the error handler: on MPICH those of comm_create do not inherit it.
-- **Columns** of elements that lie a multiple of 4096 bytes apart share few lines of each cache: in C's loops, too, an
-  element takes many times as long as at another distance. MPI's datatypes need no buffer and are a little ahead there.
-  Prefetching did not help. Stores past the caches did, but leave the column out of them that is wanted next.
-- **Blocks** with long rows go by datatypes from some share of the last cache on, which is faster than packing where the
-  two cores share a cache, and needs no second memory, but slower where they do not. Which of the two is better below
-  that differs from one processor to the next.
+- **Whole fields and files** begin with the ranks' agreement that none has a mistake to report: several reductions,
+  with tables and arrays that are made for each call. A file also has its space reserved, and gets its name when it is
+  complete. `domain:exchange` makes the halo that `halo:exchange` uses again.
+- **New communicators** take a lock, are asked for their rank, size and grid, and get an error handler: on MPICH those
+  of comm_create do not inherit it.
+- **Short columns** show what checking and describing a view costs.
+- **Blocks** with long rows go by datatypes from an eighth of the last cache on (1 to 4 MiB), which is faster than
+  packing where the two cores share a cache, and needs no second memory, but slower where they do not. Below that
+  either may be faster, depending on the processor.
 - **Large views** are not packed in parts while others travel: a message must remain one. MPI's datatypes do that.
+- **numba-mpi** makes the same calls as C and nmpi in the benchmark of π; the three differ by what one start of a
+  program differs from the next.
+- **Numba's loops** use SIMD instructions, which LuaJIT does not have.
 - **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
 ]]
 

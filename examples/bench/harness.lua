@@ -123,7 +123,8 @@ local function warm_up(way, comm)
   way(more[0])
 end
 
---- Times several ways of doing the same, each a function way(n) that does it n times, in turn and in changing order.
+--- Times several ways of doing the same, each a function way(n) that does it n times, in turn, forwards and backwards
+-- from another one each time, for a way may find in the caches what the one before has left there.
 -- Returns a list of the medians of the seconds that one time takes, and a list of the medians of the ratios, round by
 -- round, of the first way to each.
 function harness.compare(ways, comm)
@@ -135,7 +136,7 @@ function harness.compare(ways, comm)
   local n = calibrate(ways[1], comm)
   for round = 1, harness.rounds do
     for k = 1, #ways do
-      local i = (k + round) % #ways + 1
+      local i = (round % 2 == 0 and round + k or round - k) % #ways + 1
       seconds[i][round] = time(ways[i], n, comm) / n
     end
     for i = 1, #ways do ratios[i][round] = seconds[1][round] / seconds[i][round] end
