@@ -62,7 +62,7 @@ SHORT_PATH bool is_divided(const nmpi_array *whole, const nmpi_array *part, int6
   return given ? all <= whole->length : all == whole->length;
 }
 
-/* The same where the root's part stays where it is. */
+/* The same where this rank's part lies in `whole` already. */
 SHORT_PATH bool is_divided_in_place(const nmpi_array *whole, int unwanted, int64_t *count,
                                     const nmpi_comm *comm) {
   int64_t size = comm->size;

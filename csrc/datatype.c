@@ -27,7 +27,8 @@ void datatype_init(void) {
  * saves a copy. Shorter runs cost it more than the copy, the sender of a message in the caches sooner than the
  * receiver. Measured with runs of 8 bytes to 64 KiB in messages of 1 KiB to 64 MiB, packed or described at each end, on
  * Zen 1 and Zen 5: to receive by a datatype saves up to a fifth of the time, with MPICH in short messages only; to do
- * both saves up to two thirds in large ones. Where the two ranks do not share a cache it may cost that much. */
+ * both saves up to two thirds in large ones. Where the two ranks do not share a cache it may cost that much, and what
+ * it saves in others is less. */
 static int64_t least_run(int64_t bytes, bool sent) {
 #ifdef OPEN_MPI
   if (!sent) return 64;
