@@ -1270,6 +1270,45 @@ describe("arrays: storage", function()
     end)
   end)
 
+  it("is each array's own, whatever its size, while others come and go", function()
+    local KIB, MIB = 1024, 1024 * 1024
+    local sizes = {
+      1, 31 * KIB, 32 * KIB - 1, 32 * KIB, 32 * KIB + 1, 64 * KIB, 100000, 777777, MIB, MIB + 1, 2 * MIB - 32 * KIB,
+      2 * MIB - 1, 2 * MIB, 2 * MIB + 1,
+    }
+    local alive, seed = {}, 7 + RANK
+    local function random(n)
+      seed = seed * 48271 % 2147483647
+      return seed % n
+    end
+    local function holds(a, value)
+      local bytes = a.size
+      for i = 0, bytes - 1, 4093 do check(a[i] == value, "%d in place of %d at %d of %d", a[i], value, i, bytes) end
+      check(a[bytes - 1] == value, "%d in place of %d at the end of %d", a[bytes - 1], value, bytes)
+    end
+    balanced(function()
+      for turn = 1, 600 do
+        local k = random(40)
+        local a = alive[k]
+        if a then
+          holds(a, k + 1)
+          a:free()
+          alive[k] = nil
+        else
+          local bytes, zero = sizes[random(#sizes) + 1], turn % 3 == 0
+          alive[k] = mpi[zero and "zeros" or "empty"](bytes, "uint8")
+          if zero then holds(alive[k], 0) end
+          alive[k]:fill(k + 1)
+        end
+      end
+      for k, a in pairs(alive) do
+        holds(a, k + 1)
+        a:free()
+      end
+      alive = {}
+    end)
+  end)
+
   it("is counted in bytes, once", function()
     local before = storage()
     local a = mpi.zeros({ 100, 10 }, "int16")
