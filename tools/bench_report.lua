@@ -705,6 +705,8 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
 - **numba-mpi** makes the same calls as C and nmpi in the benchmark of π; the three differ by what one start of a
   program differs from the next.
 - **Numba's loops** use SIMD instructions, which LuaJIT does not have.
+- **Arrays below 2 MiB** lie where malloc puts them, as C's do. On MPICH they would travel faster on huge pages, which
+  several would have to share; that has not been done.
 - **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
 ]]
 
