@@ -17,7 +17,7 @@ local thread = require "nmpi.thread"
 local harness = require "harness"
 
 local TAG, SIDE, LENGTH = 1, 32, 1024
-local requests, info = nmpi.requests(2), nmpi.status()
+local requests, both, info = nmpi.requests(2), { 0, 0 }, nmpi.status()
 local ranks = ffi.new("int[1]", 0)
 local group = nmpi.COMM_SELF:group()
 local truncated = nmpi.ERR_TRUNCATE
@@ -44,6 +44,20 @@ local function attached(loop)
     mpi.buffer_attach(2 ^ 16)
     loop(n, mpi, SELF, x, y)
     mpi.buffer_detach()
+  end
+end
+
+-- Completes two messages by a routine of that name, whose container of requests has its first entry at `first`.
+local function completed_by(name, container, first)
+  return function(n, mpi, SELF, x, y)
+    local complete, reqs, i, j = mpi[name], container, first, first + 1
+    for _ = 1, n do
+      local _, r = mpi.irecv(y, 0, TAG, SELF)
+      local _, s = mpi.isend(x, 0, TAG, SELF)
+      reqs[i], reqs[j] = r, s
+      complete(reqs)
+      mpi.waitall(reqs)
+    end
   end
 end
 
@@ -351,7 +365,6 @@ local cases = {
     end
   end },
   { "irecv, isend, waitall of a list", function(n, mpi, SELF, x, y)
-    local both = { 0, 0 }
     for _ = 1, n do
       local _, r = mpi.irecv(y, 0, TAG, SELF)
       local _, s = mpi.isend(x, 0, TAG, SELF)
@@ -359,101 +372,16 @@ local cases = {
       mpi.waitall(both)
     end
   end, "irecv_isend_waitall" },
-  { "irecv, isend, testall, waitall", function(n, mpi, SELF, x, y)
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      requests[0], requests[1] = r, s
-      mpi.testall(requests)
-      mpi.waitall(requests)
-    end
-  end },
-  { "irecv, isend, testall, waitall of a list", function(n, mpi, SELF, x, y)
-    local both = { 0, 0 }
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      both[1], both[2] = r, s
-      mpi.testall(both)
-      mpi.waitall(both)
-    end
-  end, "irecv_isend_testall_waitall" },
-  { "irecv, isend, waitany, waitall", function(n, mpi, SELF, x, y)
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      requests[0], requests[1] = r, s
-      mpi.waitany(requests)
-      mpi.waitall(requests)
-    end
-  end },
-  { "irecv, isend, waitany, waitall of a list", function(n, mpi, SELF, x, y)
-    local both = { 0, 0 }
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      both[1], both[2] = r, s
-      mpi.waitany(both)
-      mpi.waitall(both)
-    end
-  end, "irecv_isend_waitany_waitall" },
-  { "irecv, isend, testany, waitall", function(n, mpi, SELF, x, y)
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      requests[0], requests[1] = r, s
-      mpi.testany(requests)
-      mpi.waitall(requests)
-    end
-  end },
-  { "irecv, isend, testany, waitall of a list", function(n, mpi, SELF, x, y)
-    local both = { 0, 0 }
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      both[1], both[2] = r, s
-      mpi.testany(both)
-      mpi.waitall(both)
-    end
-  end, "irecv_isend_testany_waitall" },
-  { "irecv, isend, waitsome, waitall", function(n, mpi, SELF, x, y)
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      requests[0], requests[1] = r, s
-      mpi.waitsome(requests)
-      mpi.waitall(requests)
-    end
-  end },
-  { "irecv, isend, waitsome, waitall of a list", function(n, mpi, SELF, x, y)
-    local both = { 0, 0 }
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      both[1], both[2] = r, s
-      mpi.waitsome(both)
-      mpi.waitall(both)
-    end
-  end, "irecv_isend_waitsome_waitall" },
-  { "irecv, isend, testsome, waitall", function(n, mpi, SELF, x, y)
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      requests[0], requests[1] = r, s
-      mpi.testsome(requests)
-      mpi.waitall(requests)
-    end
-  end },
-  { "irecv, isend, testsome, waitall of a list", function(n, mpi, SELF, x, y)
-    local both = { 0, 0 }
-    for _ = 1, n do
-      local _, r = mpi.irecv(y, 0, TAG, SELF)
-      local _, s = mpi.isend(x, 0, TAG, SELF)
-      both[1], both[2] = r, s
-      mpi.testsome(both)
-      mpi.waitall(both)
-    end
-  end, "irecv_isend_testsome_waitall" },
+  { "irecv, isend, testall, waitall", completed_by("testall", requests, 0) },
+  { "irecv, isend, testall, waitall of a list", completed_by("testall", both, 1), "irecv_isend_testall_waitall" },
+  { "irecv, isend, waitany, waitall", completed_by("waitany", requests, 0) },
+  { "irecv, isend, waitany, waitall of a list", completed_by("waitany", both, 1), "irecv_isend_waitany_waitall" },
+  { "irecv, isend, testany, waitall", completed_by("testany", requests, 0) },
+  { "irecv, isend, testany, waitall of a list", completed_by("testany", both, 1), "irecv_isend_testany_waitall" },
+  { "irecv, isend, waitsome, waitall", completed_by("waitsome", requests, 0) },
+  { "irecv, isend, waitsome, waitall of a list", completed_by("waitsome", both, 1), "irecv_isend_waitsome_waitall" },
+  { "irecv, isend, testsome, waitall", completed_by("testsome", requests, 0) },
+  { "irecv, isend, testsome, waitall of a list", completed_by("testsome", both, 1), "irecv_isend_testsome_waitall" },
 
   -- persistent
 
@@ -495,7 +423,7 @@ local cases = {
   { "startall, waitall of a list", function(n, mpi, SELF, x, y)
     local _, r = mpi.recv_init(y, 0, TAG, SELF)
     local _, s = mpi.send_init(x, 0, TAG, SELF)
-    local both = { r, s }
+    both[1], both[2] = r, s
     for _ = 1, n do
       mpi.startall(both)
       mpi.waitall(both)
