@@ -304,7 +304,7 @@ SHORT_PATH int check_agreement(const nmpi_comm *comm, const char *routine, int r
 
 /* ---- arrays and packing ------------------------------------------------------------------------ */
 
-/* Memory for so many bytes, on huge pages where it is large; NULL where there is none. */
+/* Memory for so many bytes, on huge pages where it is not small; NULL where there is none. */
 void *storage_create(size_t bytes, bool zero);
 void storage_free(void *data, size_t bytes);
 

@@ -1273,8 +1273,8 @@ describe("arrays: storage", function()
   it("is each array's own, whatever its size, while others come and go", function()
     local KIB, MIB = 1024, 1024 * 1024
     local sizes = {
-      1, 31 * KIB, 32 * KIB - 1, 32 * KIB, 32 * KIB + 1, 64 * KIB, 100000, 777777, MIB, MIB + 1, 2 * MIB - 32 * KIB,
-      2 * MIB - 1, 2 * MIB, 2 * MIB + 1,
+      1, 12 * KIB - 1, 12 * KIB, 12 * KIB + 1, 16 * KIB, 20 * KIB - 1, 64 * KIB, 100000, 777777, MIB, MIB + 1,
+      2 * MIB - 4 * KIB, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1,
     }
     local alive, seed = {}, 7 + RANK
     local function random(n)
@@ -1307,6 +1307,79 @@ describe("arrays: storage", function()
       end
       alive = {}
     end)
+  end)
+
+  -- The lines of a file, or nothing where there is none.
+  local function lines_of(name)
+    local file = io.open(name)
+    return file and file:lines() or function() end
+  end
+
+  it("lies on huge pages from 12 KiB on", function()
+    local switch = io.open "/sys/kernel/mm/transparent_hugepage/enabled"
+    if not switch then return pending "this system has no transparent huge pages" end
+    switch:close()
+    for line in lines_of "/proc/self/maps" do
+      if line:find("libasan", 1, true) then return pending "AddressSanitizer is to see each array by itself" end
+    end
+    local HUGE_PAGE = 2 ^ 21
+    local arrays, sizes = {}, {
+      12 * 1024, 12 * 1024 + 1, 50000, 2 ^ 17, 2 ^ 20 + 1, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1, 5 * HUGE_PAGE,
+    }
+    for i, bytes in ipairs(sizes) do
+      arrays[i] = mpi.empty(bytes, "uint8")
+      local begin = tonumber(ffi.cast("uintptr_t", arrays[i].p.any))
+      check(begin % (bytes < HUGE_PAGE and 4096 or HUGE_PAGE) == 0, "%d bytes at %x", bytes, begin)
+      local first, past, found
+      for line in lines_of "/proc/self/smaps" do
+        local from, to = line:match "^(%x+)%-(%x+) "
+        if from then first, past = tonumber(from, 16), tonumber(to, 16) end
+        local flags = line:match "^VmFlags:(.*)"
+        if flags and first <= begin and begin < past then
+          found = true
+          check(begin + bytes <= past and (flags .. " "):find(" hg ", 1, true), "%d bytes: %s", bytes, flags)
+        end
+      end
+      check(found, "%d bytes at %x are not mapped", bytes, begin)
+    end
+    for _, a in ipairs(arrays) do a:free() end
+  end)
+
+  it("takes little more memory than the arrays have, and gives it back", function()
+    local function mapped()
+      for line in lines_of "/proc/self/status" do
+        local kib = line:match "^VmSize:%s*(%d+)"
+        if kib then return tonumber(kib) * 1024 end
+      end
+    end
+    if not mapped() then return pending "the system does not tell what a process has mapped" end
+    local MIB, MOST = 2 ^ 20, 150 * 2 ^ 20
+    local sizes = { 12 * 1024, 16 * 1024, 33000, 64 * 1024, 132 * 1024, 250000, 516 * 1024, MIB, MIB + 1, 2 * MIB - 1 }
+    local arrays, bytes, seed = {}, 0, 11 + RANK
+    local function random(n)
+      seed = seed * 48271 % 2147483647
+      return seed % n + 1
+    end
+    storage()
+    local before = mapped()
+    for round = 1, 6 do
+      while bytes < MOST do
+        -- Each round most are of one size.
+        local size = sizes[random(3) == 1 and random(#sizes) or round + 2]
+        arrays[#arrays + 1] = mpi.empty(size, "uint8")
+        bytes = bytes + size
+      end
+      local more = mapped() - before
+      check(more < 1.5 * bytes, "round %d: %d bytes mapped for %d", round, more, bytes)
+      while bytes > MOST / 2 do
+        local a = table.remove(arrays, random(#arrays))
+        bytes = bytes - a.size
+        a:free()
+      end
+    end
+    for _, a in ipairs(arrays) do a:free() end
+    local more = mapped() - before
+    check(more < 24 * MIB, "%d bytes mapped in the end", more)
   end)
 
   it("is counted in bytes, once", function()

@@ -785,6 +785,44 @@ describe("memory that threads share", function()
     pool:close()
   end)
 
+  it("is each array's own, of any size, which any thread may free", function()
+    mpi.empty(1, "uint8"):fill(0) -- keeps the value's place for good
+    collect()
+    local before = core.nmpi_memory_bytes()
+    local pool = thread.pool { 3, main = true }
+    -- Frees what others have made, and makes anew; both in all threads at a time.
+    local function work(id, _, arrays, round)
+      local m, bad = require "nmpi", 0
+      for k, a in pairs(arrays[id]) do
+        local value = (round + k) % 200
+        if a[0] ~= value or a[a.size - 1] ~= value then bad = bad + 1 end
+        a:free()
+      end
+      local made = {}
+      for k = 1, 25 do
+        local bytes = ({ 2 ^ 20, 40000, 12288, 300001, 70000 })[k % 5 + 1] + id
+        made[k] = m[k % 2 == 0 and "zeros" or "empty"](bytes, "uint8")
+        if k % 2 == 0 and made[k][made[k].size - 1] ~= 0 then bad = bad + 1 end
+        made[k]:fill((round + 1 + k) % 200)
+      end
+      return { bad, made }
+    end
+    local arrays = { [0] = {}, {}, {} }
+    for round = 1, 20 do
+      local results = pool:run(work, arrays, round)
+      for id = 0, 2 do
+        assert.equal(0, results[id + 1][1])
+        arrays[(id + round) % 3] = results[id + 1][2]
+      end
+    end
+    for _, made in pairs(arrays) do
+      for _, a in pairs(made) do a:free() end
+    end
+    pool:close()
+    collect()
+    assert.equal(tonumber(before), tonumber(core.nmpi_memory_bytes()))
+  end)
+
   it("that was dropped is not held by waiting threads", function()
     local pool, most = thread.pool(2), 0
     for _ = 1, 200 do

@@ -198,7 +198,7 @@ function sections.strided(context)
 
 Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
 unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. C's
-buffers come from `malloc`, nmpi's lie on huge pages from 2 MiB on. With MPICH, messages of 8 KiB to 1 MiB are packed
+buffers come from `malloc`, nmpi's lie on huge pages from 12 KiB on. With MPICH, messages of 8 KiB to 1 MiB are packed
 in one part of such a page after the other: to write again to what the other rank has just read takes longer.
 ]] }
   local curves = {}
@@ -422,9 +422,9 @@ function sections.storage(context)
 ## Where arrays lie in memory
 
 A ping-pong on memory from several sources, in turn: C's allocators, aligned small pages, huge ones, nmpi's arrays and
-LuaJIT's own, the last also with the loop in C; the ratio is to C's `malloc`. nmpi's arrays lie on huge pages from 2 MiB
-on, others by chance. "making" is to allocate, write and free, against C's `malloc` (`calloc` for zeros), which may keep
-its memory for the next time.
+LuaJIT's own, the last also with the loop in C; the ratio is to C's `malloc`. nmpi's arrays lie on huge pages from 12
+KiB on, those below 2 MiB with others; smaller ones by chance. "making" is to allocate, write and free, against C's
+`malloc` (`calloc` for zeros), which may keep its memory for the next time.
 ]] }
   for _, abi in ipairs(context.abis) do
     local lines = {}
@@ -705,8 +705,6 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
 - **numba-mpi** makes the same calls as C and nmpi in the benchmark of π; the three differ by what one start of a
   program differs from the next.
 - **Numba's loops** use SIMD instructions, which LuaJIT does not have.
-- **Arrays below 2 MiB** lie where malloc puts them, as C's do. On MPICH they would travel faster on huge pages, which
-  several would have to share; that has not been done.
 - **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
 ]]
 

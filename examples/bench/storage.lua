@@ -20,7 +20,8 @@ void bench_create(int n, int64_t bytes, int zero);
 local C = harness.c
 local rank, quick = mpi.rank(), harness.quick
 local KIB, MIB = 1024, 1024 * 1024
-local SIZES = quick and { 64 * KIB, 4 * MIB } or { 64 * KIB, MIB, 4 * MIB, 64 * MIB }
+local SIZES = quick and { 64 * KIB, 4 * MIB }
+  or { 8 * KIB, 16 * KIB, 32 * KIB, 128 * KIB, 512 * KIB, MIB, 4 * MIB, 64 * MIB }
 local TAG = 1
 
 harness.need(2)
