@@ -1087,38 +1087,48 @@ SHORT_PATH int wait_each(int64_t *requests, int64_t n) {
   return first;
 }
 
-#ifndef OPEN_MPI
-/* The same by one call of MPI, which leaves some pending where others fail. */
+/* The same, for several on MPICH by one call, which leaves some pending where others fail. */
 SHORT_PATH int wait_batch(batch *b) {
   MPI_Status statuses[SHORT_CALL];
-  int first = NMPI_SUCCESS, code = MPI_Waitall(b->active, b->handles, statuses);
+  int first = NMPI_SUCCESS, code = NMPI_SUCCESS;
+  bool waited = false;
+#ifndef OPEN_MPI
+  waited = b->active > 1;
+  if (waited) code = MPI_Waitall(b->active, b->handles, statuses);
+#endif
   for (int k = 0; k < b->active; k++) {
     int own = code;
+    bool pending = !waited;
     if (RARELY(code != MPI_SUCCESS)) {
       bool told = code == MPI_ERR_IN_STATUS;
       if (told) own = statuses[k].MPI_ERROR;
-      bool pending = told ? own == MPI_ERR_PENDING : b->handles[k] != MPI_REQUEST_NULL;
-      if (pending) own = MPI_Wait(&b->handles[k], &statuses[k]);
+      pending = told ? own == MPI_ERR_PENDING : b->handles[k] != MPI_REQUEST_NULL;
     }
+    if (pending) own = MPI_Wait(&b->handles[k], &statuses[k]);
     own = batch_end(b, k, own, &statuses[k], NULL);
     if (first == NMPI_SUCCESS) first = own;
   }
   return first == NMPI_SUCCESS && code != MPI_ERR_IN_STATUS ? code : first;
 }
-#endif
 
 int nmpi_waitall(int64_t *requests, int64_t n) {
-#ifndef OPEN_MPI
   batch b;
-  if (gather(&b, requests, n) && b.active > 1) return wait_batch(&b);
-#endif
+  if (gather(&b, requests, n)) return wait_batch(&b);
   TRY(check_each(requests, n));
   return wait_each(requests, n);
 }
 
 /* MPICH's MPI_Testall ends one that has failed though others are pending, and says that all have completed. */
 int nmpi_testall(int64_t *requests, int64_t n, int *flag) {
+  batch b;
   *flag = 0;
+  if (gather(&b, requests, n)) {
+    for (int k = 0; k < b.active; k++) {
+      if (!is_complete(&mine->slots[b.slots[k]], MPI_STATUS_IGNORE)) return NMPI_SUCCESS;
+    }
+    *flag = 1;
+    return wait_batch(&b);
+  }
   TRY(check_each(requests, n));
   for (int64_t i = 0; i < n; i++) {
     const operation *r = requests[i] != NMPI_REQUEST_NULL ? slot_of(requests[i]) : NULL;
