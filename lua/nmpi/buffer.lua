@@ -43,10 +43,11 @@ end
 -- A compiled trace cannot ask ffi.sizeof for the length of a VLA, but the object's header holds it, just before
 -- the part that all cdata share. Where that proves wrong we ask ffi.sizeof, at the cost of the trace.
 local vla_length_index
+local vlas = {}
+for _, n in ipairs { 1, 77, 12345, 70001 } do vlas[n] = ffi.new("char[?]", n) end
 for index = -8, -2 do
   local holds = true
-  for _, n in ipairs { 1, 77, 12345, 1000003 } do
-    local vla = ffi.new("char[?]", n)
+  for n, vla in pairs(vlas) do
     holds = holds and cast("const uint32_t *", cast("uintptr_t", vla))[index] == n
   end
   if holds then vla_length_index = index end
