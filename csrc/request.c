@@ -61,6 +61,7 @@ typedef struct operation {
   int64_t elements; /* of a receive: as in message */
   int64_t wire;
   struct operation *next; /* in the pool's list of free ones */
+  uint64_t met;           /* the last call on an array that has met it */
   int next_local;         /* slot, in the pool's list of local ones */
   int place;              /* in the pool's list of an array, if KEPT */
   int peer;
@@ -68,7 +69,6 @@ typedef struct operation {
   int own; /* this process's rank in the communicator */
   bool among_local;
   const char *routine;
-  uint64_t met;     /* the last call on an array that has met it */
   const void *data; /* of local ones: as in message */
   size_t bytes;     /* none where the data are packed */
   MPI_Comm comm;
