@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* array.c: storage, and views of it. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* memrchr */
-#endif
 #include <complex.h>
 #include <limits.h>
 #include <pthread.h>
@@ -16,7 +13,7 @@
 /* Memory of this size and more begins on a huge page of its own; from SHARED on, blocks share regions of such pages.
  * Nothing else about its place matters to a message between two ranks: malloc, calloc, LuaJIT's own memory and aligned
  * small pages are alike. MPICH, whose receivers read what is longer than 8 KiB where it lies, takes a quarter less time
- * for 16 KiB on huge pages and up to 70 % less from 1 MiB on; Open MPI up to a fifth less from 1 MiB on (`tools/bench
+ * for 12 KiB on huge pages and up to 70 % less from 1 MiB on; Open MPI up to a fifth less from 1 MiB on (`tools/bench
  * --only storage`; how much depends on the machine), so that what malloc happens to give makes the difference between
  * two runs of a program. The first touch of new memory is several times cheaper, too. The kernel's pages are known to
  * be zero. */
@@ -35,6 +32,9 @@ enum { LARGEST_PAGE = 64 << 10 };
 /* What is mapped is kept when it is freed, for the next one of that size: making the pages anew takes several times as
  * long as all else. No more than so many, and bytes; and one empty region. */
 enum { KEPT = 4, KEPT_BYTES = 64 << 20 };
+
+/* Of such bytes a double is 1.38e306; of 0xff it would be no number to LuaJIT. */
+enum { POISON = 0x7f };
 
 enum { PRESSURE_FLOOR = 300 * 1000 * 1000 };
 
@@ -108,7 +108,7 @@ static size_t mapped(size_t bytes) {
   return (bytes + LARGEST_PAGE - 1) / LARGEST_PAGE * LARGEST_PAGE;
 }
 
-/* Zeros on huge pages, or NULL. */
+/* Zeros from a multiple of `alignment` on, which is that of huge pages; or NULL. */
 static void *map(size_t bytes, size_t alignment) {
   if (bytes > SIZE_MAX / 2) return NULL;
   size_t whole = mapped(bytes);
@@ -126,7 +126,9 @@ static void *map(size_t bytes, size_t alignment) {
 
 /* ---- regions ---- */
 
-enum { UNIT = 4 << 10, REGION = 8 * HUGE_PAGE, UNITS = REGION / UNIT };
+/* Not a power of two: arrays of such a size would begin in the same set of the nearest cache, which loops over more than
+ * ten of them would wait for. Eight pages, so that blocks of little less than two leave little room unused. */
+enum { UNIT = 65 * NMPI_ALIGNMENT, REGION = 8 * HUGE_PAGE, UNITS = REGION / UNIT };
 
 /* Huge pages in a row that blocks of whole units share. This lies behind them. It is listed by the binary logarithm of
  * `most`, except where that is 0. */
@@ -134,11 +136,15 @@ typedef struct region {
   struct region *next, *before;
   int used;
   int most; /* no more units in a row are free; fewer may be */
+  int hint; /* the unit that was freed last, or follows what was taken last */
   unsigned char is_used[UNITS];
 } region;
 
-enum { REGION_BYTES = REGION + sizeof(region), LISTS = 13, TRIED = 8 };
+enum { REGION_BYTES = REGION + sizeof(region), LISTS = 12 };
 _Static_assert(UNITS < 1 << LISTS, "a list for each logarithm");
+
+/* So many of a list are looked at, for a search must come to an end. */
+enum { TRIED = 8 };
 
 static region *regions[LISTS];
 static bool empty_kept;
@@ -186,8 +192,14 @@ static int region_seek(const region *r, int from, bool used) {
   return at != NULL ? (int)(at - r->is_used) : UNITS;
 }
 
-/* The first of n free units in a row, or UNITS, where it learns how many there are at most. */
+static bool region_has(const region *r, int first, int n) {
+  return first + n <= UNITS && memchr(r->is_used + first, true, (size_t)n) == NULL;
+}
+
+/* The first of n free units in a row, best those that are in the caches yet; or UNITS, where it learns how many there
+ * are at most. */
 static int region_fit(region *r, int n) {
+  if (region_has(r, r->hint, n)) return r->hint;
   int most = 0, first = region_seek(r, 0, false);
   while (first < UNITS) {
     int end = region_seek(r, first, true);
@@ -225,6 +237,7 @@ static void *region_take(size_t bytes) {
   if (r != NULL) {
     if (r->used == 0) empty_kept = false;
     r->used += n;
+    r->hint = first + n;
     memset(r->is_used + first, true, (size_t)n);
   }
   pthread_mutex_unlock(&regions_mutex);
@@ -235,12 +248,16 @@ static void region_give(char *data, size_t bytes) {
   size_t offset = (uintptr_t)data % REGION;
   region *r = (region *)(data - offset + REGION);
   int n = units_of(bytes), first = (int)(offset / UNIT);
+  if (debugging()) memset(data, POISON, bytes);
   pthread_mutex_lock(&regions_mutex);
   r->used -= n;
+  r->hint = first;
   memset(r->is_used + first, false, (size_t)n);
-  const unsigned char *before = memrchr(r->is_used, true, (size_t)first);
-  int begin = before != NULL ? (int)(before - r->is_used) + 1 : 0;
-  int free_units = region_seek(r, first, true) - begin;
+  int free_units = UNITS; /* as long as that has not been found wrong */
+  if (r->most < UNITS) {
+    while (first > 0 && !r->is_used[first - 1]) first--;
+    free_units = region_seek(r, first, true) - first;
+  }
   bool superfluous = r->used == 0 && empty_kept;
   if (superfluous || free_units > r->most) {
     region_unlink(r);
@@ -268,7 +285,7 @@ void *storage_create(size_t bytes, bool zero) {
   return data;
 }
 
-/* Whoever debugs is to meet a fault where freed memory is used. */
+/* Whoever debugs is to meet a fault where freed memory is used, or POISON. */
 void storage_free(void *data, size_t bytes) {
   if (bytes < SHARED) {
     free(data);

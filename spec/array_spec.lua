@@ -1309,19 +1309,20 @@ describe("arrays: storage", function()
     end)
   end)
 
-  -- The lines of a file, or nothing where there is none.
-  local function lines_of(name)
+  -- What a file says; nothing where there is none.
+  local function text_of(name)
     local file = io.open(name)
-    return file and file:lines() or function() end
+    local text = file and file:read "*a" or ""
+    if file then file:close() end
+    return text
   end
 
+  -- Whether AddressSanitizer has replaced malloc, and is to see each array by itself.
+  local function is_sanitized() return text_of("/proc/self/maps"):find("libasan", 1, true) ~= nil end
+
   it("lies on huge pages from 12 KiB on", function()
-    local switch = io.open "/sys/kernel/mm/transparent_hugepage/enabled"
-    if not switch then return pending "this system has no transparent huge pages" end
-    switch:close()
-    for line in lines_of "/proc/self/maps" do
-      if line:find("libasan", 1, true) then return pending "AddressSanitizer is to see each array by itself" end
-    end
+    if text_of "/sys/kernel/mm/transparent_hugepage/enabled" == "" then return pending "there are no huge pages" end
+    if is_sanitized() then return pending "AddressSanitizer is to see each array by itself" end
     local HUGE_PAGE = 2 ^ 21
     local arrays, sizes = {}, {
       12 * 1024, 12 * 1024 + 1, 50000, 2 ^ 17, 2 ^ 20 + 1, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1, 5 * HUGE_PAGE,
@@ -1329,9 +1330,9 @@ describe("arrays: storage", function()
     for i, bytes in ipairs(sizes) do
       arrays[i] = mpi.empty(bytes, "uint8")
       local begin = tonumber(ffi.cast("uintptr_t", arrays[i].p.any))
-      check(begin % (bytes < HUGE_PAGE and 4096 or HUGE_PAGE) == 0, "%d bytes at %x", bytes, begin)
+      check(begin % (bytes < HUGE_PAGE and 64 or HUGE_PAGE) == 0, "%d bytes at %x", bytes, begin)
       local first, past, found
-      for line in lines_of "/proc/self/smaps" do
+      for line in text_of("/proc/self/smaps"):gmatch "[^\n]+" do
         local from, to = line:match "^(%x+)%-(%x+) "
         if from then first, past = tonumber(from, 16), tonumber(to, 16) end
         local flags = line:match "^VmFlags:(.*)"
@@ -1346,13 +1347,9 @@ describe("arrays: storage", function()
   end)
 
   it("takes little more memory than the arrays have, and gives it back", function()
-    local function mapped()
-      for line in lines_of "/proc/self/status" do
-        local kib = line:match "^VmSize:%s*(%d+)"
-        if kib then return tonumber(kib) * 1024 end
-      end
-    end
-    if not mapped() then return pending "the system does not tell what a process has mapped" end
+    local function mapped() return tonumber(text_of("/proc/self/status"):match "VmSize:%s*(%d+)" or 0) * 1024 end
+    if mapped() == 0 then return pending "the system does not tell what a process has mapped" end
+    if is_sanitized() then return pending "AddressSanitizer keeps what is freed" end
     local MIB, MOST = 2 ^ 20, 150 * 2 ^ 20
     local sizes = { 12 * 1024, 16 * 1024, 33000, 64 * 1024, 132 * 1024, 250000, 516 * 1024, MIB, MIB + 1, 2 * MIB - 1 }
     local arrays, bytes, seed = {}, 0, 11 + RANK

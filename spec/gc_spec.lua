@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- What is dropped, freed or collected while MPI uses it. After every collection memory of the sizes in use is made anew
 -- and filled: what was given back too soon shows in the data that arrive, and what MPI goes on writing to shows there.
--- Under `meson test` the C library fills freed memory as well (MALLOC_PERTURB_).
+-- Under `meson test` the C library fills what it is given back as well (MALLOC_PERTURB_).
 
 local ffi = require "ffi"
 local mpi = require "nmpi"

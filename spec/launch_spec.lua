@@ -472,6 +472,29 @@ describe("NMPI_DEBUG=1", function()
 
   local DEBUG = { env = { NMPI_DEBUG = "1" } }
 
+  it("shows what is used after it was freed", function()
+    if jit.os ~= "Linux" then return pending "storage is malloc's on this system" end
+    local source = [[
+      local mpi = require "nmpi"
+      local a, kept = mpi.zeros(%d), mpi.zeros(%d)
+      local memory = a.data
+      a:free()
+      assert(kept[9] == 0)
+      io.write(tostring(memory[9]), "\n")
+    ]]
+    for _, program in ipairs(PROGRAMS) do
+      local code, out, err = run(program, nil, source:format(9000, 9000), DEBUG)
+      assert.are.equal(0, code, err)
+      assert.are.equal(1.38242e306, tonumber(("%.5e"):format(tonumber(out))))
+      code, out = run(program, nil, source:format(2 ^ 20, 2 ^ 20), DEBUG)
+      assert.are_not.equal(0, code)
+      assert.are.equal("", out)
+      code, out, err = run(program, nil, source:format(2 ^ 20, 2 ^ 20))
+      assert.are.equal(0, code, err)
+      assert.are.equal("0\n", out)
+    end
+  end)
+
   it("names the communicators that were never freed, and no others", function()
     local source = [[
       local mpi = require "nmpi"

@@ -785,39 +785,52 @@ describe("memory that threads share", function()
     pool:close()
   end)
 
-  it("is each array's own, of any size, which any thread may free", function()
+  it("is each array's own, of any size, while all threads make and free arrays", function()
     mpi.empty(1, "uint8"):fill(0) -- keeps the value's place for good
     collect()
     local before = core.nmpi_memory_bytes()
     local pool = thread.pool { 3, main = true }
-    -- Frees what others have made, and makes anew; both in all threads at a time.
-    local function work(id, _, arrays, round)
+    local function work(id, _, given, round)
       local m, bad = require "nmpi", 0
-      for k, a in pairs(arrays[id]) do
-        local value = (round + k) % 200
+      local sizes = { 2 ^ 20, 40000, 12288, 300001, 70000 }
+      local function value_of(maker, k, made_in) return (maker * 80 + k + 7 * made_in) % 251 end
+      local function make(k)
+        local a = m[k % 2 == 0 and "zeros" or "empty"](sizes[k % 5 + 1] + id, "uint8")
+        if k % 2 == 0 and (a[0] ~= 0 or a[a.size - 1] ~= 0) then bad = bad + 1 end
+        a:fill(value_of(id, k, round))
+        return a
+      end
+      local function look(a, value)
         if a[0] ~= value or a[a.size - 1] ~= value then bad = bad + 1 end
-        a:free()
+      end
+      -- What another thread has made, which goes when the last thread has let it go.
+      for k, a in pairs(given.made) do look(a, value_of(given.maker, k, round - 1)) end
+      -- What is this thread's alone goes at once.
+      local own = {}
+      for k = 1, 75 do
+        local place = 7 * k % 11
+        if own[place] then
+          look(own[place][1], own[place][2])
+          own[place][1]:free()
+        end
+        own[place] = { make(k), value_of(id, k, round) }
+      end
+      for _, pair in pairs(own) do
+        look(pair[1], pair[2])
+        pair[1]:free()
       end
       local made = {}
-      for k = 1, 25 do
-        local bytes = ({ 2 ^ 20, 40000, 12288, 300001, 70000 })[k % 5 + 1] + id
-        made[k] = m[k % 2 == 0 and "zeros" or "empty"](bytes, "uint8")
-        if k % 2 == 0 and made[k][made[k].size - 1] ~= 0 then bad = bad + 1 end
-        made[k]:fill((round + 1 + k) % 200)
-      end
-      return { bad, made }
+      for k = 1, 10 do made[k] = make(k) end
+      collectgarbage()
+      return { bad = bad, made = made, maker = id }
     end
-    local arrays = { [0] = {}, {}, {} }
+    local given = { bad = 0, made = {}, maker = 0 }
     for round = 1, 20 do
-      local results = pool:run(work, arrays, round)
-      for id = 0, 2 do
-        assert.equal(0, results[id + 1][1])
-        arrays[(id + round) % 3] = results[id + 1][2]
-      end
+      local results = pool:run(work, given, round)
+      for id = 0, 2 do assert.equal(0, results[id + 1].bad) end
+      given = results[round % 3 + 1]
     end
-    for _, made in pairs(arrays) do
-      for _, a in pairs(made) do a:free() end
-    end
+    given.made = nil
     pool:close()
     collect()
     assert.equal(tonumber(before), tonumber(core.nmpi_memory_bytes()))
