@@ -704,6 +704,8 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
   packing where the two cores share a cache, and needs no second memory, but slower where they do not. Below that
   either may be faster, depending on the processor.
 - **Large views** are not packed in parts while others travel: a message must remain one. MPI's datatypes do that.
+- **mpi4py** takes the longer for an allreduce by a fixed time. Where the two cores share no cache that counts for less,
+  since all of them take half as long again, C too.
 - **numba-mpi** makes the same calls as C and nmpi in the benchmark of π; the three differ by what one start of a
   program differs from the next.
 - **Numba's loops** use SIMD instructions, which LuaJIT does not have.
