@@ -12,11 +12,11 @@
 
 /* Memory of this size and more begins on a huge page of its own; from SHARED on, blocks share regions of such pages.
  * Nothing else about its place matters to a message between two ranks: malloc, calloc, LuaJIT's own memory and aligned
- * small pages are alike. MPICH, whose receivers read what is longer than 8 KiB where it lies, takes a quarter less time
- * for 12 KiB on huge pages and up to 70 % less from 1 MiB on; Open MPI up to a fifth less from 1 MiB on (`tools/bench
- * --only storage`; how much depends on the machine), so that what malloc happens to give makes the difference between
- * two runs of a program. The first touch of new memory is several times cheaper, too. The kernel's pages are known to
- * be zero. */
+ * small pages are alike. MPICH, whose receivers read what is longer than 8 KiB where it lies, takes about a fifth less
+ * time for 16 KiB on huge pages and half from 1 MiB on, or less than a third where the two cores share a cache; Open
+ * MPI up to a fifth less from 1 MiB on (`tools/bench --only storage`; how much depends on the machine), so that what
+ * malloc happens to give makes the difference between two runs of a program. The first touch of new memory is several
+ * times cheaper, too. The kernel's pages are known to be zero. */
 enum { HUGE_PAGE = 2 << 20 };
 
 /* Not where a sanitizer is to see what goes beyond the end of a block. */
@@ -108,7 +108,7 @@ static size_t mapped(size_t bytes) {
   return (bytes + LARGEST_PAGE - 1) / LARGEST_PAGE * LARGEST_PAGE;
 }
 
-/* Zeros from a multiple of `alignment` on, which is that of huge pages; or NULL. */
+/* Zeros from a multiple of `alignment` on, itself one of HUGE_PAGE; or NULL. */
 static void *map(size_t bytes, size_t alignment) {
   if (bytes > SIZE_MAX / 2) return NULL;
   size_t whole = mapped(bytes);
@@ -126,8 +126,8 @@ static void *map(size_t bytes, size_t alignment) {
 
 /* ---- regions ---- */
 
-/* Not a power of two: arrays of such a size would begin in the same set of the nearest cache, which loops over more than
- * ten of them would wait for. Eight pages, so that blocks of little less than two leave little room unused. */
+/* Not a power of two: blocks of such a size would begin in one set of the nearest cache, which loops over more than ten
+ * of them would wait for. Of eight pages large blocks leave at most an eighth unused. */
 enum { UNIT = 65 * NMPI_ALIGNMENT, REGION = 8 * HUGE_PAGE, UNITS = REGION / UNIT };
 
 /* Huge pages in a row that blocks of whole units share. This lies behind them. It is listed by the binary logarithm of
@@ -196,8 +196,8 @@ static bool region_has(const region *r, int first, int n) {
   return first + n <= UNITS && memchr(r->is_used + first, true, (size_t)n) == NULL;
 }
 
-/* The first of n free units in a row, best those that are in the caches yet; or UNITS, where it learns how many there
- * are at most. */
+/* The first of n free units in a row, best those that are still in the caches; or UNITS, and `most` is exact
+ * then. */
 static int region_fit(region *r, int n) {
   if (region_has(r, r->hint, n)) return r->hint;
   int most = 0, first = region_seek(r, 0, false);
@@ -221,8 +221,10 @@ static region *region_find(int n) {
   return r;
 }
 
+/* Not a multiple of 32, which again would lie in one set or two. */
 static int units_of(size_t bytes) {
-  return (int)((bytes + UNIT - 1) / UNIT);
+  int n = (int)((bytes + UNIT - 1) / UNIT);
+  return n % 32 == 0 ? n + 1 : n;
 }
 
 static void *region_take(size_t bytes) {

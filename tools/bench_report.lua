@@ -691,8 +691,8 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
   that make a group, its struct and finalizer. `array:assign` and `array:fill` look first how two layouts lie in
   memory. `buffer_attach` and `buffer_detach` take a lock.
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
-  Taking it away from an array that is freed saves a third, but lets LuaJIT rebuild its table of finalizers for nearly
-  each one where the number of living ones is a little below a power of two, which takes up to twenty times as long.
+  To take it away from an array that is freed would save some of that, but with certain numbers of living arrays,
+  little below a power of two, LuaJIT then rebuilds its table of finalizers for nearly each one, which costs far more.
 - **New Lua states** are what operators in Lua and `thread.parallel` need. A pool keeps those of its threads.
 - **Whole fields and files** begin with the ranks' agreement that none has a mistake to report: several reductions,
   with tables and arrays that are made for each call. A file also has its space reserved, and gets its name when it is

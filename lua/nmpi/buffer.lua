@@ -43,7 +43,7 @@ end
 -- A compiled trace cannot ask ffi.sizeof for the length of a VLA, but the object's header holds it, just before
 -- the part that all cdata share. Where that proves wrong we ask ffi.sizeof, at the cost of the trace.
 local vla_length_index
-local vlas = {}
+local vlas = {} -- by length; one takes more than 16 bits
 for _, n in ipairs { 1, 77, 12345, 70001 } do vlas[n] = ffi.new("char[?]", n) end
 for index = -8, -2 do
   local holds = true
