@@ -766,6 +766,10 @@ int nmpi_array_assign(nmpi_array *dst, const nmpi_array *src) {
   if (!same_type) TRY(check_convertible(dst, src));
   if (dst->length == 0) return NMPI_SUCCESS;
 
+  if (same_type && dst->count > 0 && src->count > 0) {
+    memmove(dst->p.any, src->p.any, (size_t)dst->length * (size_t)dst->itemsize);
+    return NMPI_SUCCESS;
+  }
   if (same_type && !array_overlap(dst, src)) {
     copy(dst, src->p.any, src->stride);
     return NMPI_SUCCESS;

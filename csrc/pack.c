@@ -63,7 +63,11 @@ INLINE void copy_row(char *to, int64_t to_step, const char *from, int64_t from_s
 /* Elements one after the other in one of the layouts take fewer instructions. */
 INLINE void copy_any_row(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n,
                          int64_t size) {
-  if (to_step == size) {
+  if (to_step == size && from_step == 0) {
+    char value[16]; /* which the copies cannot change */
+    memcpy(value, from, (size_t)size);
+    copy_row(to, size, value, 0, n, size);
+  } else if (to_step == size) {
     copy_row(to, size, from, from_step, n, size);
   } else if (from_step == size) {
     copy_row(to, to_step, from, size, n, size);

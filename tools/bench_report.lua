@@ -688,8 +688,7 @@ Where an aim is missed, these are the reasons, as far as they are known, and wha
   posted, other lists of free ones, `-O2` in place of `-O3`. `waitany` pays for posting the one that completes, and
   for looking whether the others are still those of the last call.
 - **Calls of some nanoseconds** show the checks of their arguments, such as each key and entry of a list, and those
-  that make a group, its struct and finalizer. `array:assign` and `array:fill` look first how two layouts lie in
-  memory. `buffer_attach` and `buffer_detach` take a lock.
+  that make a group, its struct and finalizer. `buffer_attach` and `buffer_detach` take a lock.
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
   To take it away from an array that is freed would save some of that, but with certain numbers of living arrays,
   little below a power of two, LuaJIT then rebuilds its table of finalizers for nearly each one, which costs far more.
