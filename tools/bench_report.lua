@@ -116,9 +116,10 @@ Each line is a loop in Lua against the same loop in C, within the same process, 
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
 halo around as many; what is made of a list, a string or FFI data, or made a list or string, has 4 elements. Files hold
-1024 doubles, teams are of one thread. The columns of C are empty where nothing like it was written in C. Beside it, in
-starts of their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows
-`MPI_COMM_WORLD` only) on one rank, for most of the routines that they have.
+1024 doubles, teams are of one thread. What a program calls once, as `finalize`, `abort` and `register_buffer`, has no
+line. The columns of C are empty where nothing like it was written in C. Beside it, in starts of their own, in turn with
+these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows `MPI_COMM_WORLD` only) on one
+rank, for most of the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)

@@ -18,6 +18,7 @@ local harness = require "harness"
 
 local TAG, SIDE, LENGTH = 1, 32, 1024
 local requests, both, info = nmpi.requests(2), { 0, 0 }, nmpi.status()
+local kept = {} -- what is made must be there, or the compiler leaves out the making
 local ranks = ffi.new("int[1]", 0)
 local group = nmpi.COMM_SELF:group()
 local truncated = nmpi.ERR_TRUNCATE
@@ -330,6 +331,14 @@ local cases = {
       mpi.wait(s)
     end
   end) },
+  { "requests", function(n, mpi, SELF, x, y)
+    for _ = 1, n do kept[1] = mpi.requests(4) end
+    return kept
+  end, false },
+  { "status", function(n, mpi, SELF, x, y)
+    for _ = 1, n do kept[1] = mpi.status() end
+    return kept
+  end, false },
   { "wait for null", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.wait(mpi.REQUEST_NULL) end
   end },
@@ -535,6 +544,9 @@ local cases = {
       overlapped:finish()
     end
   end },
+  { "cart.domain, domain:free", function(n, mpi, SELF, x, y)
+    for _ = 1, n do cart.domain(sides, alone):free() end
+  end, false },
   { "domain:extents", function(n, mpi, SELF, x, y)
     for _ = 1, n do domain:extents() end
   end, false },
@@ -654,6 +666,9 @@ local cases = {
   { "thread.parallel", function(n, mpi, SELF, x, y)
     for _ = 1, n do thread.parallel(1, nothing) end
   end },
+  { "thread.pool, pool:close", function(n, mpi, SELF, x, y)
+    for _ = 1, n do thread.pool(1):close() end
+  end, "thread_parallel" },
   { "thread.fetch_add", on(counter, function(n, mpi, SELF, a)
     for _ = 1, n do thread.fetch_add(a, 0, 1) end
   end) },
@@ -725,21 +740,72 @@ if harness.wanted "npy.write" or harness.wanted "npy.read" or harness.wanted "np
   os.remove(path)
 end
 
-if harness.wanted "dataset:write" or harness.wanted "dataset:read" then
-  local loaded, hdf5 = pcall(require, "nmpi.hdf5")
-  if loaded then
-    local path = os.tmpname()
-    local file = hdf5.create(path, replacing)
-    local dataset = file:create_dataset("x", { shape = { LENGTH } })
-    measure("dataset:write", function(n)
-      for _ = 1, n do dataset:write(line) end
-    end, false)
-    measure("dataset:read", function(n)
-      for _ = 1, n do dataset:read(line) end
-    end, false)
-    file:close()
-    os.remove(path)
-  else
-    io.stderr:write("calls: HDF5 is left out: ", hdf5, "\n")
+local hdf5, file, dataset, resized, other_path
+local fixed, lengths, made = { shape = { LENGTH } }, { { LENGTH }, { 2 * LENGTH } }, 0
+
+local function new_name()
+  made = made + 1
+  return "object" .. made
+end
+
+local hdf5_cases = {
+  { "hdf5.create, file:close", function(n)
+    for _ = 1, n do hdf5.create(other_path, replacing):close() end
+  end },
+  { "hdf5.open, file:close", function(n)
+    for _ = 1, n do hdf5.open(other_path, alone):close() end
+  end },
+  { "file:create_group", function(n)
+    for _ = 1, n do file:create_group(new_name()) end
+  end },
+  { "file:create_dataset", function(n)
+    for _ = 1, n do file:create_dataset(new_name(), fixed) end
+  end },
+  { "file:open_object", function(n)
+    for _ = 1, n do file:open_object "fixed" end
+  end },
+  { "file:set_attribute", function(n)
+    for i = 1, n do file:set_attribute("a", i) end
+  end },
+  { "file:attribute", function(n)
+    for _ = 1, n do file:attribute "a" end
+  end },
+  { "file:flush", function(n)
+    for _ = 1, n do file:flush() end
+  end },
+  { "dataset:resize", function(n)
+    for i = 1, n do resized:resize(lengths[i % 2 + 1]) end
+  end },
+  { "dataset:write", function(n)
+    for _ = 1, n do dataset:write(line) end
+  end },
+  { "dataset:read", function(n)
+    for _ = 1, n do dataset:read(line) end
+  end },
+}
+
+local function any_wanted(list_of_cases)
+  for _, case in ipairs(list_of_cases) do
+    if harness.wanted(case[1]) then return true end
   end
+  return false
+end
+
+local loaded = any_wanted(hdf5_cases)
+if loaded then
+  loaded, hdf5 = pcall(require, "nmpi.hdf5")
+  if not loaded then io.stderr:write("calls: HDF5 is left out: ", hdf5, "\n") end
+end
+if loaded then
+  local path = os.tmpname()
+  other_path = os.tmpname()
+  hdf5.create(other_path, replacing):close()
+  file = hdf5.create(path, replacing)
+  dataset = file:create_dataset("fixed", fixed)
+  resized = file:create_dataset("resized", { shape = { LENGTH }, maxshape = { hdf5.UNLIMITED } })
+  file:set_attribute("a", 0)
+  for _, case in ipairs(hdf5_cases) do measure(case[1], case[2], false) end
+  file:close()
+  os.remove(path)
+  os.remove(other_path)
 end
