@@ -21,9 +21,7 @@ void bench_magnitude(void *in, void *inout, int *n, MPI_Datatype *type) {
 }
 
 void bench_mean(void *in, void *inout, int *n, MPI_Datatype *type) {
-  const struct bench_moments {
-    double n, mean, m2;
-  } *a = in;
+  const struct bench_moments { double n, mean, m2; } *a = in;
   struct bench_moments *b = inout;
   (void)type;
   for (int i = 0; i < *n; i++) {

@@ -28,7 +28,8 @@ void bench_scaling_rhs(int times, int n, int m, double *c, double *mu, double *r
   while (times-- > 0) {
     fill_halo(n, m, c);
     for (int i = 1; i <= n; i++)
-      for (int k = i * w + 1; k <= i * w + m; k++) mu[k] = c[k] * c[k] * c[k] - c[k] - lap(c + k, w);
+      for (int k = i * w + 1; k <= i * w + m; k++)
+        mu[k] = c[k] * c[k] * c[k] - c[k] - lap(c + k, w);
     fill_halo(n, m, mu);
     for (int i = 1; i <= n; i++)
       for (int k = i * w + 1; k <= i * w + m; k++) rate[k] = lap(mu + k, w) - K * (c[k] - C0);
