@@ -18,7 +18,8 @@ local harness = require "harness"
 
 local TAG, SIDE, LENGTH = 1, 32, 1024
 local requests, both, info = nmpi.requests(2), { 0, 0 }, nmpi.status()
-local kept = {} -- what is made must be there, or the compiler leaves out the making
+-- Holds what a loop makes, or the compiler would leave out the making.
+local kept = {} -- luacheck: ignore 241
 local ranks = ffi.new("int[1]", 0)
 local group = nmpi.COMM_SELF:group()
 local truncated = nmpi.ERR_TRUNCATE
@@ -69,15 +70,24 @@ end
 -- A thread's loop runs in its own state, which the pool is made for.
 local pools = {}
 
+local function new_pool()
+  local pool = thread.pool(1)
+  pools[#pools + 1] = pool
+  return pool
+end
+
 local function in_thread(loop)
   local pool
   return function(n)
-    if not pool then
-      pool = thread.pool(1)
-      pools[#pools + 1] = pool
-    end
+    pool = pool or new_pool()
     pool:run(loop, n)
   end
+end
+
+local entered
+local function warm_pool()
+  entered = entered or new_pool()
+  return entered
 end
 
 local function nothing() end
@@ -333,11 +343,9 @@ local cases = {
   end) },
   { "requests", function(n, mpi, SELF, x, y)
     for _ = 1, n do kept[1] = mpi.requests(4) end
-    return kept
   end, false },
   { "status", function(n, mpi, SELF, x, y)
     for _ = 1, n do kept[1] = mpi.status() end
-    return kept
   end, false },
   { "wait for null", function(n, mpi, SELF, x, y)
     for _ = 1, n do mpi.wait(mpi.REQUEST_NULL) end
@@ -638,6 +646,9 @@ local cases = {
   { "array:tostring", on(nmpi.array "text", function(n, mpi, SELF, a)
     for _ = 1, n do a:tostring() end
   end), false },
+  { "tostring(array)", on(short, function(n, mpi, SELF, a)
+    for _ = 1, n do kept[1] = tostring(a) end
+  end), false },
   { "array.shape", on(square, function(n, mpi, SELF, a)
     local sum = 0
     for _ = 1, n do sum = sum + a.shape[1] end
@@ -648,6 +659,21 @@ local cases = {
     for _ = 1, n do sum = sum + a.strides[1] end
     return sum
   end), false },
+  { "array.ndim", on(square, function(n, mpi, SELF, a)
+    local sum = 0
+    for _ = 1, n do sum = sum + a.ndim end
+    return sum
+  end), false },
+  { "array.itemsize", on(square, function(n, mpi, SELF, a)
+    local sum = 0
+    for _ = 1, n do sum = sum + a.itemsize end
+    return sum
+  end), false },
+  { "array.data", on(square, function(n, mpi, SELF, a)
+    local sum = 0
+    for i = 1, n do sum = sum + a.data[i % LENGTH] end
+    return sum
+  end), "array_read" },
   { "array.size", on(square, function(n, mpi, SELF, a)
     local sum = 0
     for _ = 1, n do sum = sum + a.size end
@@ -672,10 +698,18 @@ local cases = {
   { "thread.fetch_add", on(counter, function(n, mpi, SELF, a)
     for _ = 1, n do thread.fetch_add(a, 0, 1) end
   end) },
+  { "pool:run", function(n, mpi, SELF, x, y)
+    for _ = 1, n do warm_pool():run(nothing) end
+  end, false },
+  { "thread.team", in_thread(function(_, _, n)
+    local team, sum = require("nmpi.thread").team, 0
+    for _ = 1, n do sum = sum + team().size end
+    return sum
+  end), false },
   { "team:barrier", in_thread(function(_, _, n)
     local team = require("nmpi.thread").team()
     for _ = 1, n do team:barrier() end
-  end), false },
+  end) },
   { "team:reduce", in_thread(function(_, _, n)
     local team = require("nmpi.thread").team()
     for i = 1, n do team:reduce(i) end
@@ -717,72 +751,15 @@ local function measure(name, loop, baseline)
   harness.row("case", name, "nmpi", seconds[1], "c", seconds[2], "ratio", ratios[2])
 end
 
-for _, case in ipairs(cases) do measure(case[1], case[2], case[3]) end
+local function measure_all(list_of_cases)
+  for _, case in ipairs(list_of_cases) do measure(case[1], case[2], case[3]) end
+end
+
+measure_all(cases)
 
 for _, pool in ipairs(pools) do pool:close() end
 
 -- ---- files ----
-
-if harness.wanted "npy.write" or harness.wanted "npy.read" or harness.wanted "npy.info" then
-  local path = os.tmpname()
-  npy.write(path, line, replacing)
-  ffi.cdef "void bench_npy_path(const char *path);"
-  harness.c.bench_npy_path(path)
-  measure("npy.write", function(n)
-    for _ = 1, n do npy.write(path, line, replacing) end
-  end)
-  measure("npy.read", function(n)
-    for _ = 1, n do npy.read(path, line, alone) end
-  end)
-  measure("npy.info", function(n)
-    for _ = 1, n do npy.info(path) end
-  end, false)
-  os.remove(path)
-end
-
-local hdf5, file, dataset, resized, other_path
-local fixed, lengths, made = { shape = { LENGTH } }, { { LENGTH }, { 2 * LENGTH } }, 0
-
-local function new_name()
-  made = made + 1
-  return "object" .. made
-end
-
-local hdf5_cases = {
-  { "hdf5.create, file:close", function(n)
-    for _ = 1, n do hdf5.create(other_path, replacing):close() end
-  end },
-  { "hdf5.open, file:close", function(n)
-    for _ = 1, n do hdf5.open(other_path, alone):close() end
-  end },
-  { "file:create_group", function(n)
-    for _ = 1, n do file:create_group(new_name()) end
-  end },
-  { "file:create_dataset", function(n)
-    for _ = 1, n do file:create_dataset(new_name(), fixed) end
-  end },
-  { "file:open_object", function(n)
-    for _ = 1, n do file:open_object "fixed" end
-  end },
-  { "file:set_attribute", function(n)
-    for i = 1, n do file:set_attribute("a", i) end
-  end },
-  { "file:attribute", function(n)
-    for _ = 1, n do file:attribute "a" end
-  end },
-  { "file:flush", function(n)
-    for _ = 1, n do file:flush() end
-  end },
-  { "dataset:resize", function(n)
-    for i = 1, n do resized:resize(lengths[i % 2 + 1]) end
-  end },
-  { "dataset:write", function(n)
-    for _ = 1, n do dataset:write(line) end
-  end },
-  { "dataset:read", function(n)
-    for _ = 1, n do dataset:read(line) end
-  end },
-}
 
 local function any_wanted(list_of_cases)
   for _, case in ipairs(list_of_cases) do
@@ -791,21 +768,111 @@ local function any_wanted(list_of_cases)
   return false
 end
 
-local loaded = any_wanted(hdf5_cases)
-if loaded then
-  loaded, hdf5 = pcall(require, "nmpi.hdf5")
-  if not loaded then io.stderr:write("calls: HDF5 is left out: ", hdf5, "\n") end
+local path = os.tmpname()
+
+local npy_cases = {
+  { "npy.write", function(n)
+    for _ = 1, n do npy.write(path, line, replacing) end
+  end },
+  { "npy.read", function(n)
+    for _ = 1, n do npy.read(path, line, alone) end
+  end },
+  { "npy.info", function(n)
+    for _ = 1, n do npy.info(path) end
+  end, false },
+}
+
+if any_wanted(npy_cases) then
+  npy.write(path, line, replacing)
+  ffi.cdef "void bench_npy_path(const char *path);"
+  harness.c.bench_npy_path(path)
+  measure_all(npy_cases)
 end
-if loaded then
-  local path = os.tmpname()
-  other_path = os.tmpname()
-  hdf5.create(other_path, replacing):close()
-  file = hdf5.create(path, replacing)
-  dataset = file:create_dataset("fixed", fixed)
-  resized = file:create_dataset("resized", { shape = { LENGTH }, maxshape = { hdf5.UNLIMITED } })
-  file:set_attribute("a", 0)
-  for _, case in ipairs(hdf5_cases) do measure(case[1], case[2], false) end
-  file:close()
-  os.remove(path)
-  os.remove(other_path)
+
+-- Each of these cases has a file of its own: what an object costs depends on those that are there.
+local hdf5
+
+local function create() return hdf5.create(path, replacing) end
+
+-- Calls a loop with a file that holds nothing, made and closed in passing.
+local function in_new_file(loop)
+  return function(n)
+    local file = create()
+    loop(n, file)
+    file:close()
+  end
 end
+
+local function fill(file)
+  file:set_attribute("a", 1)
+  return file:create_dataset("x", { shape = { LENGTH } })
+end
+
+-- Calls a loop with a file that holds a dataset and an attribute, and with the dataset.
+local opened
+local function in_file(loop)
+  local file, dataset
+  return function(n)
+    if not file then
+      if opened then opened:close() end
+      file = create()
+      opened, dataset = file, fill(file)
+    end
+    loop(n, file, dataset)
+  end
+end
+
+local rows_of_two = { { 1, LENGTH }, { 2, LENGTH } }
+
+local hdf5_cases = {
+  { "hdf5.create, file:close", function(n)
+    for _ = 1, n do create():close() end
+  end },
+  { "hdf5.open, file:close", function(n)
+    for _ = 1, n do hdf5.open(path, alone):close() end
+  end },
+  { "file:create_group", in_new_file(function(n, file)
+    for i = 1, n do file:create_group("group" .. i) end
+  end) },
+  { "file:create_dataset", in_new_file(function(n, file)
+    local layout = { shape = { LENGTH } }
+    for i = 1, n do file:create_dataset("dataset" .. i, layout) end
+  end) },
+  { "dataset:resize", in_new_file(function(n, file)
+    local dataset = file:create_dataset("x", { shape = { 1, LENGTH }, maxshape = { hdf5.UNLIMITED, LENGTH } })
+    for i = 1, n do dataset:resize(rows_of_two[i % 2 + 1]) end
+  end) },
+  { "dataset:write", in_file(function(n, _, dataset)
+    for _ = 1, n do dataset:write(line) end
+  end) },
+  { "dataset:read", in_file(function(n, _, dataset)
+    for _ = 1, n do dataset:read(line) end
+  end) },
+  { "file:set_attribute", in_file(function(n, file)
+    for i = 1, n do file:set_attribute("a", i) end
+  end) },
+  { "file:attribute", in_file(function(n, file)
+    for _ = 1, n do file:attribute "a" end
+  end) },
+  { "file:flush", in_file(function(n, file)
+    for _ = 1, n do file:flush() end
+  end) },
+  { "file:open_object", in_file(function(n, file)
+    for _ = 1, n do file:open_object "x" end
+  end) },
+}
+for _, case in ipairs(hdf5_cases) do case[3] = false end
+
+if any_wanted(hdf5_cases) then
+  local found, module = pcall(require, "nmpi.hdf5")
+  if found then
+    hdf5 = module
+    create():close()
+    measure_all(hdf5_cases)
+    if opened then opened:close() end
+  else
+    io.stderr:write("calls: HDF5 is left out: ", module, "\n")
+  end
+end
+
+os.remove(path)

@@ -5,6 +5,7 @@ usage: mpiexec -n 1 python3 calls.py [--quick]; prints a line of results for eac
 MPI_COMM_WORLD only, may be missing.
 """
 
+import functools
 import statistics
 import sys
 import time
@@ -23,29 +24,8 @@ ROUNDS = 3 if QUICK else 9
 SECONDS = 0.001 if QUICK else 0.01
 SELF, TAG = MPI.COMM_SELF, 1
 x, y = np.zeros(1), np.zeros(1)
-
-
-def irecv_send_wait():
-    request = SELF.Irecv(y, 0, TAG)
-    SELF.Send(x, 0, TAG)
-    request.Wait()
-
-
-def isend_recv_wait():
-    request = SELF.Isend(x, 0, TAG)
-    SELF.Recv(y, 0, TAG)
-    request.Wait()
-
-
-def irecv_isend_wait():
-    first = SELF.Irecv(y, 0, TAG)
-    second = SELF.Isend(x, 0, TAG)
-    second.Wait()
-    first.Wait()
-
-
-def irecv_isend_waitall():
-    MPI.Request.Waitall([SELF.Irecv(y, 0, TAG), SELF.Isend(x, 0, TAG)])
+group, status = SELF.Get_group(), MPI.Status()
+grid = SELF.Create_cart([1, 1], [True, True], False)
 
 
 def posted_then(send):
@@ -57,6 +37,29 @@ def posted_then(send):
     return case
 
 
+def posted_both(isend):
+    def case():
+        first = SELF.Irecv(y, 0, TAG)
+        second = isend(x, 0, TAG)
+        first.Wait()
+        second.Wait()
+
+    return case
+
+
+def irecv_isend_test_wait():
+    first = SELF.Irecv(y, 0, TAG)
+    second = SELF.Isend(x, 0, TAG)
+    first.Test()
+    second.Test()
+    first.Wait()
+    second.Wait()
+
+
+def irecv_isend_waitall():
+    MPI.Request.Waitall([SELF.Irecv(y, 0, TAG), SELF.Isend(x, 0, TAG)])
+
+
 def irecv_isend_then(complete):
     def case():
         pair = [SELF.Irecv(y, 0, TAG), SELF.Isend(x, 0, TAG)]
@@ -64,6 +67,25 @@ def irecv_isend_then(complete):
         MPI.Request.Waitall(pair)
 
     return case
+
+
+def irecv_cancel_wait():
+    request = SELF.Irecv(y, 0, TAG)
+    request.Cancel()
+    request.Wait(status)
+
+
+def isend_recv_wait():
+    request = SELF.Isend(x, 0, TAG)
+    SELF.Recv(y, 0, TAG)
+    request.Wait()
+
+
+def isend_recv_count_wait():
+    request = SELF.Isend(x, 0, TAG)
+    SELF.Recv(y, 0, TAG, status)
+    status.Get_count(MPI.DOUBLE)
+    request.Wait()
 
 
 def isend_probe_recv_wait():
@@ -79,27 +101,34 @@ def isend_mprobe_mrecv_wait():
     request.Wait()
 
 
-persistent = [SELF.Recv_init(y, 0, TAG), SELF.Send_init(x, 0, TAG)]
+def isend_improbe_imrecv_wait():
+    request = SELF.Isend(x, 0, TAG)
+    SELF.Improbe(0, TAG).Irecv(y).Wait()
+    request.Wait()
 
 
-def start_wait():
-    for request in persistent:
+def buffer_attach_detach():
+    MPI.Attach_buffer(bytearray(1024))
+    MPI.Detach_buffer()
+
+
+def start_wait(pair):
+    for request in pair:
         request.Start()
-    for request in persistent:
+    for request in pair:
         request.Wait()
 
 
-def startall_waitall():
-    MPI.Prequest.Startall(persistent)
-    MPI.Request.Waitall(persistent)
+def startall_waitall(pair):
+    MPI.Prequest.Startall(pair)
+    MPI.Request.Waitall(pair)
 
 
 def add(invec, inoutvec, _):
     np.frombuffer(inoutvec)[:] += np.frombuffer(invec)
 
 
-group = SELF.Get_group()
-
+# Before mpi4py 4 the methods of groups that take another one are of the class.
 mpi4py_cases = {
     "initialized": MPI.Is_initialized,
     "finalized": MPI.Is_finalized,
@@ -108,37 +137,67 @@ mpi4py_cases = {
     "error_string": lambda: MPI.Get_error_string(MPI.ERR_TRUNCATE),
     "error_class": lambda: MPI.Get_error_class(MPI.ERR_TRUNCATE),
     "comm:compare": lambda: MPI.Comm.Compare(SELF, MPI.COMM_WORLD),
+    "comm:rank": SELF.Get_rank,
+    "comm:size": SELF.Get_size,
     "comm:name": SELF.Get_name,
     "comm:dup, free": lambda: SELF.Dup().Free(),
     "comm:split, free": lambda: SELF.Split(0).Free(),
+    "comm:split_type, free": lambda: SELF.Split_type(MPI.COMM_TYPE_SHARED).Free(),
+    "comm:create, free": lambda: SELF.Create(group).Free(),
+    "comm:create_group, free": lambda: SELF.Create_group(group).Free(),
     "comm:group, free": lambda: SELF.Get_group().Free(),
     "group:rank": group.Get_rank,
     "group:size": group.Get_size,
-    "group:translate_ranks": lambda: group.Translate_ranks([0], group),
+    "group:incl, free": lambda: group.Incl([0]).Free(),
+    "group:excl, free": lambda: group.Excl([0]).Free(),
+    "group:union, free": lambda: MPI.Group.Union(group, group).Free(),
+    "group:intersection, free": lambda: MPI.Group.Intersection(group, group).Free(),
+    "group:difference, free": lambda: MPI.Group.Difference(group, group).Free(),
+    "group:translate_ranks": lambda: MPI.Group.Translate_ranks(group, [0], group),
+    "group:compare": lambda: MPI.Group.Compare(group, group),
     "send to nobody": lambda: SELF.Send(x, MPI.PROC_NULL, TAG),
     "recv from nobody": lambda: SELF.Recv(y, MPI.PROC_NULL, TAG),
     "isend to nobody, wait": lambda: SELF.Isend(x, MPI.PROC_NULL, TAG).Wait(),
+    "irecv, send, wait": posted_then(SELF.Send),
     "irecv, ssend, wait": posted_then(SELF.Ssend),
     "irecv, rsend, wait": posted_then(SELF.Rsend),
+    "buffer_attach, buffer_detach": buffer_attach_detach,
+    "isend, recv, wait": isend_recv_wait,
+    "isend, recv, count, wait": isend_recv_count_wait,
     "isend, probe, recv, wait": isend_probe_recv_wait,
     "isend, mprobe, mrecv, wait": isend_mprobe_mrecv_wait,
+    "isend, improbe, imrecv, 2 wait": isend_improbe_imrecv_wait,
+    "irecv, isend, 2 wait": posted_both(SELF.Isend),
+    "irecv, issend, 2 wait": posted_both(SELF.Issend),
+    "irecv, irsend, 2 wait": posted_both(SELF.Irsend),
+    "status": MPI.Status,
+    "wait for null": MPI.REQUEST_NULL.Wait,
+    "irecv, isend, 2 test, 2 wait": irecv_isend_test_wait,
+    "irecv, cancel, wait": irecv_cancel_wait,
+    "irecv, isend, waitall": irecv_isend_waitall,
     "irecv, isend, testall, waitall": irecv_isend_then(MPI.Request.Testall),
     "irecv, isend, waitany, waitall": irecv_isend_then(MPI.Request.Waitany),
     "irecv, isend, testany, waitall": irecv_isend_then(MPI.Request.Testany),
     "irecv, isend, waitsome, waitall": irecv_isend_then(MPI.Request.Waitsome),
     "irecv, isend, testsome, waitall": irecv_isend_then(MPI.Request.Testsome),
-    "2 start, 2 wait": start_wait,
-    "startall, waitall": startall_waitall,
+    "send_init, request_free": lambda: SELF.Send_init(x, 0, TAG).Free(),
+    "recv_init, request_free": lambda: SELF.Recv_init(x, 0, TAG).Free(),
     "scatter in place": lambda: SELF.Scatter(x, MPI.IN_PLACE, 0),
     "gather in place": lambda: SELF.Gather(MPI.IN_PLACE, y, 0),
     "allgather in place": lambda: SELF.Allgather(MPI.IN_PLACE, y),
-    "allreduce in place": lambda: SELF.Allreduce(MPI.IN_PLACE, y, MPI.SUM),
+    "allreduce in place": lambda: SELF.Allreduce(MPI.IN_PLACE, y, MPI.MAX),
     "reduce in place": lambda: SELF.Reduce(MPI.IN_PLACE, y, MPI.SUM, 0),
     "allreduce of a number": lambda: SELF.allreduce(1.0, MPI.SUM),
     "ireduce, wait": lambda: SELF.Ireduce(x, y, MPI.SUM, 0).Wait(),
     "iallreduce, wait": lambda: SELF.Iallreduce(x, y, MPI.SUM).Wait(),
     "op, free": lambda: MPI.Op.Create(add, commute=True).Free(),
     "dims_create": lambda: MPI.Compute_dims(12, [0, 0]),
+    "cart_create, free": lambda: SELF.Create_cart([1, 1], [True, True], False).Free(),
+    "cart_sub, free": lambda: grid.Sub([False, True]).Free(),
+    "cart_get": grid.Get_topo,
+    "cart_coords": lambda: grid.Get_coords(0),
+    "cart_rank": lambda: grid.Get_cart_rank([0, 0]),
+    "cart_shift": lambda: grid.Shift(0, 1),
     "rank": SELF.Get_rank,
     "size": SELF.Get_size,
     "wtime": MPI.Wtime,
@@ -150,11 +209,9 @@ mpi4py_cases = {
     "reduce": lambda: SELF.Reduce(x, y, MPI.SUM, 0),
     "allreduce": lambda: SELF.Allreduce(x, y, MPI.SUM),
     "sendrecv": lambda: SELF.Sendrecv(x, 0, TAG, y, 0, TAG),
+    "sendrecv_replace": lambda: SELF.Sendrecv_replace(x, 0, TAG, 0, TAG),
     "iprobe": lambda: SELF.Iprobe(0, TAG),
-    "irecv, send, wait": irecv_send_wait,
-    "isend, recv, wait": isend_recv_wait,
-    "irecv, isend, 2 wait": irecv_isend_wait,
-    "irecv, isend, waitall": irecv_isend_waitall,
+    "improbe": lambda: SELF.Improbe(0, TAG),
 }
 
 
@@ -166,23 +223,77 @@ def looped(call):
     return loop
 
 
+def attached(call):
+    def loop(n, *_):
+        MPI.Attach_buffer(bytearray(2**16))
+        looped(call)(n)
+        MPI.Detach_buffer()
+
+    return loop
+
+
+def persistent(step):
+    def loop(n, *_):
+        pair = [SELF.Recv_init(y, 0, TAG), SELF.Send_init(x, 0, TAG)]
+        looped(functools.partial(step, pair))(n)
+        for request in pair:
+            request.Free()
+
+    return loop
+
+
+def set_name(n, *_):
+    made = SELF.Dup()
+    looped(lambda: made.Set_name("bench"))(n)
+    made.Free()
+
+
+def count(n, *_):
+    SELF.Sendrecv(x, 0, TAG, y, 0, TAG, status)
+    looped(lambda: status.Get_count(MPI.DOUBLE))(n)
+
+
+def test(n, *_):
+    request = SELF.Irecv(y, 0, TAG)
+    looped(request.Test)(n)
+    SELF.Send(x, 0, TAG)
+    request.Wait()
+
+
+# Cases with something to do before and after the loop.
+mpi4py_loops = {
+    "comm:set_name": set_name,
+    "irecv, bsend, wait": attached(posted_then(SELF.Bsend)),
+    "irecv, ibsend, 2 wait": attached(posted_both(SELF.Ibsend)),
+    "status:count": count,
+    "test": test,
+    "2 start, 2 wait": persistent(start_wait),
+    "startall, waitall": persistent(startall_waitall),
+}
+
 requests = None
 ways = {name: {"mpi4py": looped(call)} for name, call in mpi4py_cases.items()}
+ways.update({name: {"mpi4py": loop} for name, loop in mpi4py_loops.items()})
 
 if nm is not None:
     requests = np.zeros(2, dtype=nm.RequestType)
 
     # Arrays are arguments: numba takes global ones for constants.
     # pylint: disable=function-redefined,missing-function-docstring
-    def compiled(name):
-        return lambda loop: ways[name].update({"numba-mpi": numba.njit(loop)})
+    def compiled(*names):
+        def add_to_ways(loop):
+            jitted = numba.njit(loop)
+            for name in names:
+                ways[name]["numba-mpi"] = jitted
 
-    @compiled("rank")
+        return add_to_ways
+
+    @compiled("rank", "comm:rank")
     def _(n, x, y, reqs):
         for _ in range(n):
             nm.rank()
 
-    @compiled("size")
+    @compiled("size", "comm:size")
     def _(n, x, y, reqs):
         for _ in range(n):
             nm.size()
@@ -264,6 +375,47 @@ if nm is not None:
             nm.wait(reqs[0:1])
             nm.wait(reqs[1:2])
 
+    @compiled("send to nobody")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.send(x, MPI.PROC_NULL, TAG)
+
+    @compiled("recv from nobody")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            nm.recv(y, MPI.PROC_NULL, TAG)
+
+    @compiled("isend to nobody, wait")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.isend(x, MPI.PROC_NULL, TAG)
+            nm.wait(reqs[0:1])
+
+    @compiled("wait for null")
+    def _(n, x, y, reqs):
+        _, reqs[0:1] = nm.isend(x, MPI.PROC_NULL, TAG)
+        nm.wait(reqs[0:1])  # makes it null
+        for _ in range(n):
+            nm.wait(reqs[0:1])
+
+    @compiled("irecv, isend, 2 test, 2 wait")
+    def _(n, x, y, reqs):
+        for _ in range(n):
+            _, reqs[0:1] = nm.irecv(y, 0, TAG)
+            _, reqs[1:2] = nm.isend(x, 0, TAG)
+            nm.test(reqs[0:1])
+            nm.test(reqs[1:2])
+            nm.wait(reqs[0:1])
+            nm.wait(reqs[1:2])
+
+    @compiled("test")
+    def _(n, x, y, reqs):
+        _, reqs[0:1] = nm.irecv(y, 0, TAG)
+        for _ in range(n):
+            nm.test(reqs[0:1])
+        nm.send(x, 0, TAG)
+        nm.wait(reqs[0:1])
+
     @compiled("irecv, isend, testall, waitall")
     def _(n, x, y, reqs):
         for _ in range(n):
@@ -313,3 +465,6 @@ def median_of(loop):
 for name, loops in ways.items():
     figures = "\t".join(f"{way}={median_of(loop):.6g}" for way, loop in loops.items())
     print(f"@\tcase={name}\t{figures}", flush=True)
+
+grid.Free()
+group.Free()
