@@ -45,12 +45,21 @@ function harness.need(ranks)
   if mpi.size() ~= ranks then stop(("this needs %d ranks, and was started on %d"):format(ranks, mpi.size())) end
 end
 
--- What the system says it could still give, in bytes; unknown where it does not say.
-local function available()
-  local file = io.open "/proc/meminfo"
-  local kib = file and file:read("*a"):match "MemAvailable:%s*(%d+) kB"
+local function content(path)
+  local file = io.open(path)
+  local text = file and file:read "*a" or ""
   if file then file:close() end
-  return kib and kib * 1024 or math.huge
+  return text
+end
+
+-- What the system says it could still give, within the limit of the control group (of the container) too, in bytes;
+-- unknown where it does not say.
+local function available()
+  local kib = content "/proc/meminfo":match "MemAvailable:%s*(%d+) kB"
+  local group = "/sys/fs/cgroup" .. (content "/proc/self/cgroup":match "0::(%C*)" or "") .. "/memory."
+  local most, used = tonumber(content(group .. "max")), tonumber(content(group .. "current"))
+  local cached = tonumber(content(group .. "stat"):match "inactive_file (%d+)") or 0
+  return math.min(kib and kib * 1024 or math.huge, most and used and most - used + cached or math.huge)
 end
 
 --- Whether all ranks together may take so many bytes; if not, it says so.

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The transfers of strided.lua in C: by a derived datatype, by loops that pack and unpack, and of contiguous data. */
+/* The transfers of strided.lua in C: by a derived datatype, by loops that pack and unpack, the same in pieces, and of
+ * contiguous data. */
 #include <mpi.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TAG = 1, NDIM = 3 };
+enum { TAG = 1, NDIM = 3, PIECE_BYTES = 256 << 10, MOST_PIECES = 1024 };
 
 /* Strides are in elements; the last dimension is the innermost. */
 typedef struct layout {
@@ -43,6 +44,10 @@ static layout layout_of(void *data, int size, int ndim, const int64_t *extent,
     default: l.type = MPI_C_DOUBLE_COMPLEX;
   }
   return l;
+}
+
+static int count_of(const layout *l) {
+  return (int)(l->extent[0] * l->extent[1] * l->extent[2]);
 }
 
 /* ---- derived datatypes ---- */
@@ -143,7 +148,7 @@ exchange *bench_strided_open(void *send, int send_ndim, const int64_t *send_exte
   x->peer = 1 - rank;
   x->send.view = layout_of(send, size, send_ndim, send_extent, send_stride);
   x->recv.view = layout_of(recv, size, recv_ndim, recv_extent, recv_stride);
-  x->count = (int)(x->send.view.extent[0] * x->send.view.extent[1] * x->send.view.extent[2]);
+  x->count = count_of(&x->send.view);
   x->send.derived = derived_of(&x->send.view);
   x->recv.derived = derived_of(&x->recv.view);
   x->send.buffer = malloc((size_t)(x->count * size));
@@ -185,6 +190,52 @@ void bench_strided_pack(int n, exchange *x) {
     MPI_Sendrecv(from, x->count, x->send.view.type, x->peer, TAG, to, x->count, x->recv.view.type,
                  x->peer, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     if (unpacks) unpack(&x->recv.view, to);
+  }
+}
+
+/* Rows, planes or elements: the part of the first dimension that has any extent. */
+static layout piece_of(const layout *l, int64_t first, int64_t n) {
+  layout piece = *l;
+  int d = 0;
+  while (d < NDIM - 1 && l->extent[d] == 1) d++;
+  if (n > l->extent[d] - first) n = l->extent[d] - first;
+  piece.extent[d] = n;
+  piece.data += first * l->stride[d] * (int64_t)l->size;
+  return piece;
+}
+
+/* Packed in pieces, each a message, of which one travels while the next is packed and the one before is unpacked: what
+ * two sides can do that both know of it. */
+void bench_strided_pieces(int n, exchange *x) {
+  MPI_Request sends[MOST_PIECES], recvs[MOST_PIECES];
+  const layout *send = &x->send.view, *recv = &x->recv.view;
+  bool packs = !is_contiguous(send), unpacks = !is_contiguous(recv);
+  layout one = piece_of(send, 0, 1);
+  int64_t size = (int64_t)send->size, row = count_of(&one), rows = x->count / row;
+  int64_t each = PIECE_BYTES / (row * size) > 0 ? PIECE_BYTES / (row * size) : 1;
+  if (each * MOST_PIECES < rows) each = (rows + MOST_PIECES - 1) / MOST_PIECES;
+  int pieces = (int)((rows + each - 1) / each);
+  char *from = packs ? x->send.buffer : send->data, *to = unpacks ? x->recv.buffer : recv->data;
+  for (int i = 0; i < n; i++) {
+    for (int k = 0; k < pieces; k++) {
+      layout piece = piece_of(recv, k * each, each);
+      MPI_Irecv(to + k * each * row * size, count_of(&piece), recv->type, x->peer, TAG,
+                MPI_COMM_WORLD, &recvs[k]);
+    }
+    for (int k = 0; k <= pieces; k++) {
+      if (k < pieces) {
+        layout piece = piece_of(send, k * each, each);
+        if (packs) pack(from + k * each * row * size, &piece);
+        MPI_Isend(from + k * each * row * size, count_of(&piece), send->type, x->peer, TAG,
+                  MPI_COMM_WORLD, &sends[k]);
+      }
+      if (k > 0) {
+        layout piece = piece_of(recv, (k - 1) * each, each);
+        MPI_Wait(&recvs[k - 1], MPI_STATUS_IGNORE);
+        if (unpacks) unpack(&piece, to + (k - 1) * each * row * size);
+      }
+    }
+    MPI_Waitall(pieces, sends, MPI_STATUSES_IGNORE);
   }
 }
 

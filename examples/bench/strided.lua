@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- Views exchanged by two ranks, as a halo exchange does: sendrecv from view to view in four ways. By nmpi; in C with
--- committed derived datatypes; in C with loops that pack and unpack; and in C the same bytes from contiguous memory to
--- contiguous memory. Each row has the seconds of all four, and the ratios of nmpi to the others.
+-- Views exchanged by two ranks, as a halo exchange does: sendrecv from view to view. By nmpi; in C with committed
+-- derived datatypes; in C with loops that pack and unpack; in C the same bytes from contiguous memory to contiguous
+-- memory; and large ones in C packed in pieces, each a message. Each row has the seconds of all, and the ratios of nmpi
+-- to the first two.
 
 package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
 
@@ -17,6 +18,7 @@ void bench_strided_close(exchange *x);
 void bench_strided_derived(int n, exchange *x);
 void bench_strided_contiguous(int n, exchange *x);
 void bench_strided_pack(int n, exchange *x);
+void bench_strided_pieces(int n, exchange *x);
 int bench_strided_arrived(exchange *x, void *sent);
 ]]
 
@@ -25,8 +27,8 @@ local peer, TAG = 1 - rank, 1
 
 harness.need(2)
 
--- What --quick leaves out.
-local QUICK_BYTES = 2 ^ 20
+-- What --quick leaves out, and what is sent in pieces too.
+local QUICK_BYTES, PIECES_BYTES = 2 ^ 20, 2 ^ 20
 
 -- ---- the cases ----
 
@@ -52,7 +54,7 @@ local function transpose(field) return (field:transpose()) end
 
 local function steps(field)
   local step = { nil, nil, 2 }
-  return (field:slice(step, field.ndim > 1 and step or nil))
+  return (field:slice(step, field.ndim > 1 and step or nil, field.ndim > 2 and step or nil))
 end
 
 -- A field with a halo: a column, a block within, n by m.
@@ -67,6 +69,13 @@ end
 
 local function transposed(n, m, dtype)
   case(("transpose %d x %d, %s"):format(n, m, dtype), dtype, { n, m }, transpose, { m, n }, whole)
+end
+
+-- Of a field with a halo around n cells along each side, or of one without.
+local function face(which, ranges, shape, n)
+  local n1, n2, n3 = unpack(n and { n, n, n } or shape)
+  case(("%s face of %d x %d x %d, double"):format(which, n1, n2, n3), "double", shape,
+    function(field) return (field:slice(unpack(ranges))) end)
 end
 
 for _, n in ipairs { 8, 64, 512, 4096 } do
@@ -92,11 +101,9 @@ for _, n in ipairs { 16, 64, 128 } do
 end
 for _, n in ipairs { 32, 128 } do
   for d, name in ipairs { "first", "second", "last" } do
-    case(("%s face of %d x %d x %d, double"):format(name, n, n, n), "double", { n + 2, n + 2, n + 2 }, function(field)
-      local ranges = { { 1, -1 }, { 1, -1 }, { 1, -1 } }
-      ranges[d] = 1
-      return (field:slice(unpack(ranges)))
-    end)
+    local ranges = { { 1, -1 }, { 1, -1 }, { 1, -1 } }
+    ranges[d] = 1
+    face(name, ranges, { n + 2, n + 2, n + 2 }, n)
   end
 end
 case("step 2, 64, double", "double", { 128 }, steps)
@@ -112,6 +119,20 @@ transposed(500, 300, "double")
 transposed(1024, 1024, "double")
 transposed(2048, 2048, "double")
 case("transpose 64 x 64 x 64, double", "double", { 64, 64, 64 }, transpose, { 64, 64, 64 }, whole)
+case("column of 8388608, double", "double", { 2 ^ 23, 4 }, column)
+case("16 columns of 524288, double", "double", { 2 ^ 19, 32 }, function(field) return (field:slice(nil, { 1, 17 })) end)
+face("first", { 1, { 0, 1448 }, { 0, 1448 } }, { 4, 1448, 1448 })
+face("second", { { 0, 1448 }, 1, { 0, 1448 } }, { 1448, 4, 1448 })
+face("last", { { 0, 1448 }, { 0, 1448 }, 1 }, { 1448, 1448, 4 })
+case("step 2, 8388608, double", "double", { 2 ^ 24 }, steps)
+case("step 2 in 3-d, 64 x 128 x 128, double", "double", { 128, 256, 256 }, steps)
+transposed(4096, 2048, "double")
+block(2048, 2048, "complex double")
+block(8192, 8192, "int8")
+transposed(1024, 1024, "complex double")
+case("step 2, 16777216, int8", "int8", { 2 ^ 25 }, steps)
+transposed(4096, 4096, "int8")
+case("step 2, 4096, complex float", "complex float", { 8192 }, steps)
 case("column of 512, complex double", "complex double", { 512, 514 }, column)
 block(256, 256, "complex double")
 transposed(256, 256, "complex double")
@@ -175,11 +196,12 @@ local function fits(one)
 end
 
 local function run(one)
-  local field = fill(mpi.empty(one.shape, one.dtype), rank)
-  local recv_field = mpi.zeros(one.recv_shape, one.dtype)
+  local field, recv_field = mpi.empty(one.shape, one.dtype), mpi.empty(one.recv_shape, one.dtype)
   local send, recv = one.view(field), one.recv_view(recv_field)
   local bytes = send.size * send.itemsize
   if harness.quick and bytes > QUICK_BYTES then return end
+  fill(field, rank)
+  fill(recv_field, 2)
   local exchange = c.bench_strided_open(send.data, send.ndim, list_of(send.shape, send.ndim),
     list_of(send.strides, send.ndim), recv.data, recv.ndim, list_of(recv.shape, recv.ndim),
     list_of(recv.strides, recv.ndim), send.itemsize)
@@ -188,10 +210,11 @@ local function run(one)
     function(n) c.bench_strided_derived(n, exchange) end,
     function(n) c.bench_strided_pack(n, exchange) end,
     function(n) c.bench_strided_contiguous(n, exchange) end,
+    bytes >= PIECES_BYTES and function(n) c.bench_strided_pieces(n, exchange) end or nil,
   }
   do
     local sent = one.view(fill(mpi.empty(one.shape, one.dtype), peer))
-    for i, label in ipairs { "nmpi", "the derived datatype", "packing" } do
+    for i, label in pairs { "nmpi", "the derived datatype", "packing", [5] = ways[5] and "packing in pieces" } do
       verify(one.name, exchange, recv_field, one.recv_view, sent, ways[i], label)
     end
   end
@@ -199,7 +222,7 @@ local function run(one)
   local seconds, ratios = harness.compare(ways)
   c.bench_strided_close(exchange)
   harness.row("case", one.name, "bytes", bytes, "nmpi", seconds[1], "derived", seconds[2], "pack", seconds[3],
-    "contiguous", seconds[4], "derived_ratio", ratios[2], "pack_ratio", ratios[3])
+    "contiguous", seconds[4], "pieces", seconds[5], "derived_ratio", ratios[2], "pack_ratio", ratios[3])
   field:free()
   recv_field:free()
   return ratios

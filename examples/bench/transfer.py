@@ -136,9 +136,13 @@ def calibrate(loop, *arrays):
 
 
 for name, (dtype, received, messages, loops) in cases.items():
-    for exponent in range(0, 27, 8 if QUICK else 2):
+    for exponent in range(0, 27, 8 if QUICK else 1):
         count, rest = divmod(2**exponent, np.dtype(dtype).itemsize)
-        if rest or not WORLD.bcast(8 * 2**exponent <= available()):
+        if rest:
+            continue
+        if not WORLD.bcast(8 * 2**exponent <= available()):
+            if RANK == 0:
+                print(f"transfer: {name} of {2**exponent} B is left out: it does not fit in memory", file=sys.stderr)
             continue
         buffers = np.zeros(count, dtype), np.zeros(received * count, dtype)
         times = {way: calibrate(loop, *buffers) for way, loop in loops.items()}
