@@ -71,7 +71,7 @@ describe("tools/bench --quick", function()
         plots = plots + 1
       end
       -- That of π is of the peers, which are left out.
-      assert.equal(4, plots)
+      assert.equal(5, plots)
     end)
   end)
 
@@ -81,6 +81,19 @@ describe("tools/bench --quick", function()
       assert.equal(1, code)
       assert.matches("there is no benchmark 'bogus': expected calls, transfer, ", err)
       assert.matches("## π", read(directory .. "/performance.md"))
+    end)
+  end)
+
+  it("writes nothing where nothing is known", function()
+    with_directory(function(directory)
+      for _, args in ipairs { { "--only", "bogus", "--mpi", MPI }, { "--only", "pi", "--mpi", "bogus" } } do
+        for _, word in ipairs { "--quick", "--output", directory, BUILD } do args[#args + 1] = word end
+        local code, _, err = job.run { program = SOURCE .. "/tools/bench", args = args, timeout = 300 }
+        assert.equal(1, code)
+        assert.matches("there is no %a+ 'bogus': expected ", err)
+        assert.matches("nothing was run, so nothing is written", err)
+        assert.is_nil(io.open(directory .. "/performance.md"))
+      end
     end)
   end)
 
@@ -121,13 +134,13 @@ describe("tools/bench --quick", function()
         local code, _, err = job.run { program = "luajit", args = { path } }
         assert.equal(0, code, err)
       end)
-      local header = { "routine", "bytes", "C", "nmpi", "nmpi / C", "mpi4py", "numba-mpi" }
+      local header = { "routine", "bytes", "C", "nmpi", "nmpi / C", "MB/s", "mpi4py", "numba-mpi" }
       local found = tables_of(read(directory .. "/performance.md"))
       for i = 1, #found do table.remove(found[i], 2) end
       assert.same({
-        { header, { "bcast", "4 B", "1.00 µs", "2.00 µs", "2.00", "", "" },
-          { "bcast", "16 B", "2.00 µs", "3.00 µs", "1.50", "4.00 µs", "" } },
-        { header, { "bcast", "4 B", "5.00 µs", "5.00 µs", "1.00", "not installed", "not installed" } },
+        { header, { "bcast", "4 B", "1.00 µs", "2.00 µs", "2.00", "", "", "" },
+          { "bcast", "16 B", "2.00 µs", "3.00 µs", "1.50", "", "4.00 µs", "" } },
+        { header, { "bcast", "4 B", "5.00 µs", "5.00 µs", "1.00", "", "not installed", "not installed" } },
       }, { found[3], found[4] })
     end)
   end)
@@ -221,6 +234,16 @@ describe("a benchmark program", function()
 end)
 
 describe("docs/performance.md", function()
+  it("has the README's figures", function()
+    local page, count = read(SOURCE .. "/docs/performance.md"), 0
+    local aims = page:match "\n| what | aim |.-\n\n" .. page:match "\n## π.-\n## "
+    for figure in read(SOURCE .. "/README.md"):match("\n## Performance\n.-\n## "):gmatch "%d+%.%d%d" do
+      assert.truthy(aims:find(figure, 1, true), figure)
+      count = count + 1
+    end
+    assert.is_true(count >= 8, count .. " figures")
+  end)
+
   it("has all its plots, as the README has", function()
     for page, directory in pairs { ["docs/performance.md"] = "docs/", ["README.md"] = "" } do
       local plots = 0

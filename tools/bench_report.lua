@@ -115,11 +115,13 @@ function sections.calls(context)
 Each line is a loop in Lua against the same loop in C, within the same process, with messages of one double on
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
-halo around as many; what is made of a list, a string or FFI data, or made a list or string, has 4 elements. Files hold
-1024 doubles, teams are of one thread. What a program calls once, as `finalize`, `abort` and `register_buffer`, has no
-line. The columns of C are empty where nothing like it was written in C. Beside it, in starts of their own, in turn with
-these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows `MPI_COMM_WORLD` only) on one
-rank, for most of the routines that they have.
+halo around as many; what is made of a list, a string or FFI data, or made a list or string, has 4 elements. Files and
+datasets hold 1024 doubles, the one that is resized once and twice as many; each case with an HDF5 file has one of its
+own, of which the making is shared by the groups or datasets that are made in it. Teams are of one thread. Of `checked`,
+which checks the same way before every routine, two show what that costs; what a program calls once, such as `finalize`,
+`abort` and `register_buffer`, has no line. The columns of C are empty where C has nothing like it, and for HDF5. Beside
+it, in starts of their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which
+knows `MPI_COMM_WORLD` only) on one rank, for the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
@@ -153,29 +155,41 @@ function sections.transfer(context)
 ## Messages and collectives
 
 Between two ranks, on the same memory, Lua and C in turn: the time of one message (ping-pong: one way) or call, and the
-ratio of nmpi to C; of three starts of the program the median of each. Beside it the same in mpi4py and numba-mpi, in
-starts of their own, in turn with these, and on NumPy's memory.
+ratio of nmpi to C; of three starts of the program the median of each. Beside it the bandwidth of nmpi's messages (MB/s:
+1e6 bytes in a second, of bidirectional ones both ways together), and the same in mpi4py and numba-mpi, in starts of
+their own, in turn with these, and on NumPy's memory. allreduce sums numbers of 4 bytes (int32); bcast's root does not
+wait for the other rank between two calls.
 ]] }
-  local curves = {}
+  local curves, bandwidths = {}, {}
+  local directions = { ["ping-pong"] = 1, bidirectional = 2 }
+  local function bandwidth(row, seconds_of_it)
+    local times = directions[row.case]
+    return times and times * row.bytes / seconds_of_it / 1e6
+  end
   for _, abi in ipairs(context.abis) do
     local no_mpi4py, no_numba_mpi = missing_peers(context, abi)
     local lines = {}
     for _, row in ipairs(find(context.rows, { bench = "transfer", mpi = abi })) do
       local peer = first(context.rows, { bench = "transfer", mpi = abi, way = "peers", case = row.case,
         bytes = row.bytes })
+      local rate = bandwidth(row, row.nmpi)
       lines[#lines + 1] = {
         row.case, bytes(row.bytes), seconds(row.c), seconds(row.nmpi), ratio(row.ratio),
-        no_mpi4py or seconds(peer.mpi4py), no_numba_mpi or seconds(peer["numba-mpi"]),
+        rate and significant(rate, 3) or "", no_mpi4py or seconds(peer.mpi4py),
+        no_numba_mpi or seconds(peer["numba-mpi"]),
       }
     end
     text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
-    text[#text + 1] = table_of({ "routine", "bytes", "C", "nmpi", "nmpi / C", "mpi4py", "numba-mpi" }, lines)
+    text[#text + 1] = table_of({ "routine", "bytes", "C", "nmpi", "nmpi / C", "MB/s", "mpi4py", "numba-mpi" }, lines)
     for _, way in ipairs { "nmpi", "c" } do
-      local points = {}
+      local times, rates = {}, {}
       for _, row in ipairs(find(context.rows, { bench = "transfer", mpi = abi, case = "ping-pong" })) do
-        points[#points + 1] = { row.bytes, row[way] * 1e6 }
+        times[#times + 1] = { row.bytes, row[way] * 1e6 }
+        rates[#rates + 1] = { row.bytes, bandwidth(row, row[way]) }
       end
-      curves[#curves + 1] = { title = context.mpis[abi].title .. (way == "c" and ", C" or ", nmpi"), points = points }
+      local title = context.mpis[abi].title .. (way == "c" and ", C" or ", nmpi")
+      curves[#curves + 1] = { title = title, points = times }
+      bandwidths[#bandwidths + 1] = { title = title, points = rates }
     end
   end
   text[#text + 1] = context.plot("transfer", "Ping-pong between two ranks", [[
@@ -185,6 +199,13 @@ set format x "2^{%L}"
 set xlabel "bytes"
 set ylabel "µs, one way"
 set key top left]], curves)
+  text[#text + 1] = context.plot("bandwidth", "Bandwidth of the ping-pong", [[
+set logscale x 2
+set logscale y
+set format x "2^{%L}"
+set xlabel "bytes"
+set ylabel "MB/s"
+set key top left]], bandwidths)
   goal(context, "a message or collective, every size", "within 3 % of C", function(abi)
     return share_and_median(find(context.rows, { bench = "transfer", mpi = abi }), function(row)
       return row.ratio <= 1.03
@@ -198,9 +219,12 @@ function sections.strided(context)
 ## Strided views
 
 Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
-unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. C's
-buffers come from `malloc`, nmpi's lie on huge pages from 12 KiB on. With MPICH, messages of 8 KiB to 1 MiB are packed
-in one part of such a page after the other: to write again to what the other rank has just read takes longer.
+unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. "in pieces":
+C's loops on 256 KiB after 256 KiB, each a message, of which one travels while the next is packed. nmpi cannot do that,
+since whoever receives a message, in C or Python too, expects one; it shows what that costs. C's buffers come from
+`malloc`, nmpi's lie on huge pages from 12 KiB on, which is a part of what "packed" loses. With MPICH, messages of 8 KiB
+to 1 MiB are packed in one part of such a page after the other: to write again to what the other rank has just read
+takes longer.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -209,14 +233,14 @@ in one part of such a page after the other: to write again to what the other ran
       if row.bytes then
         lines[#lines + 1] = {
           row.case, bytes(row.bytes), seconds(row.nmpi), seconds(row.derived), seconds(row.pack),
-          seconds(row.contiguous), ratio(row.derived_ratio), ratio(row.pack_ratio),
+          seconds(row.contiguous), seconds(row.pieces), ratio(row.derived_ratio), ratio(row.pack_ratio),
         }
         points[#points + 1] = { row.bytes, 1 / row.derived_ratio }
       end
     end
     text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
-    text[#text + 1] = table_of({ "view", "bytes", "nmpi", "derived", "packed", "contiguous", "nmpi / derived",
-      "nmpi / packed" }, lines)
+    text[#text + 1] = table_of({ "view", "bytes", "nmpi", "derived", "packed", "contiguous", "in pieces",
+      "nmpi / derived", "nmpi / packed" }, lines)
     curves[#curves + 1] = { title = context.mpis[abi].title, points = points, style = "points" }
   end
   text[#text + 1] = context.plot("strided", "Speed of nmpi's views over C's derived datatypes", [[
@@ -258,6 +282,9 @@ local function least_of_pi(context, abi)
       end
     end
   end
+  for x, entry in pairs(least) do
+    if not entry.nmpi then least[x] = nil end
+  end
   return least
 end
 
@@ -272,6 +299,8 @@ a reduction, 10000 times, where n_intervals = 10000 / x. The least of ten repeti
   for _, abi in ipairs(context.abis) do
     local least = least_of_pi(context, abi)
     local no_mpi4py, no_numba_mpi = missing_peers(context, abi)
+    local python = context.mpis[abi].python
+    if python and not python.numba then no_mpi4py = "numba is not installed" end
     local lines, to_mpi4py, to_numba_mpi = {}, {}, {}
     for x, t in ipairs(least) do
       local mpi4py, numba_mpi = t.mpi4py and t.mpi4py / t.nmpi, t["numba-mpi"] and t["numba-mpi"] / t.nmpi
@@ -323,8 +352,8 @@ function sections.start(context)
   local text = { [[
 ## Start and memory
 
-From `mpiexec -n 2` to the end of a program that calls one `allreduce`, and the most memory that a rank has had; the
-median of nine starts in turn. numba-mpi's program compiles its function.
+From `mpiexec -n 2` to the end of a program that calls one `allreduce`, the median of nine starts in turn; and, of one
+more start, the most memory that a rank has had. numba-mpi's program compiles its function.
 ]] }
   local lines = {}
   for _, abi in ipairs(context.abis) do
@@ -426,6 +455,10 @@ A ping-pong on memory from several sources, in turn: C's allocators, aligned sma
 LuaJIT's own, the last also with the loop in C; the ratio is to C's `malloc`. nmpi's arrays lie on huge pages from 12
 KiB on, those below 2 MiB with others; smaller ones by chance. "making" is to allocate, write and free, against C's
 `malloc` (`calloc` for zeros), which may keep its memory for the next time.
+
+What large messages take depends on the pages. MPICH's receiver reads the sender's memory page by page, and Open MPI's
+copies touch as many: on pages of 4 KiB, as those of LuaJIT's own memory and of C's `malloc`, that takes longer than on
+huge ones; whose memory it is makes no difference.
 ]] }
   for _, abi in ipairs(context.abis) do
     local lines = {}
@@ -435,6 +468,9 @@ KiB on, those below 2 MiB with others; smaller ones by chance. "making" is to al
     text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
     text[#text + 1] = table_of({ "memory", "bytes", "time", "to C's" }, lines)
   end
+  goal(context, "ping-pong of 4 MiB, nmpi's arrays to C's malloc", "≤ 1", function(abi)
+    return ratio(first(context.rows, { bench = "storage", mpi = abi, case = "mpi.zeros", bytes = 2 ^ 22 }).ratio)
+  end)
   return text
 end
 
@@ -639,6 +675,7 @@ local function plotter(context)
     end
     if #drawn == 0 then return "(No plot here: nothing to draw.)\n" end
     local path = ("%s/performance/%s.svg"):format(context.destination, name)
+    os.remove(path)
     local pipe = assert(io.popen("gnuplot", "w"))
     pipe:write(([[
 set terminal svg size 720,420 font "sans-serif,12" background "white"
@@ -650,6 +687,14 @@ plot %s
 %s
 ]]):format(path, title, settings, table.concat(drawn, ", "), table.concat(data, "\n")))
     pipe:close()
+    -- LuaJIT's close does not tell how the program ended.
+    local drawing = io.open(path)
+    local whole = drawing and drawing:read "*a":find "</svg>%s*$"
+    if drawing then drawing:close() end
+    if not whole then
+      context.failed_plots = true
+      return "(No plot here: gnuplot has failed.)\n"
+    end
     return ("![%s](performance/%s.svg)\n"):format(title, name)
   end
 end
@@ -659,12 +704,15 @@ end
 local function machine(context)
   local output = context.output
   local lines = {
+    { "nmpi", context.version or "" },
+    { "command", context.command or "" },
     { "processor", output "lscpu | sed -n 's/^Model name: *//p' | head -1" },
     { "cores", output "nproc || sysctl -n hw.ncpu" },
     { "memory", output "sed -n 's/MemTotal: *//p' /proc/meminfo" },
     { "system", output "uname -sr" },
     { "compiler", output "cc --version | head -1" },
     { "LuaJIT", output "luajit -v | cut -d' ' -f1-2" },
+    { "gnuplot", output "gnuplot --version" },
   }
   for _, abi in ipairs(context.abis) do
     local python = context.mpis[abi].python
@@ -679,38 +727,74 @@ local function machine(context)
   return table_of({ "", "" }, lines)
 end
 
--- What was found out about the aims that are missed, and tried. No figures: those are in the tables.
-local MISSED = [[
-Where an aim is missed, these are the reasons, as far as they are known, and what was tried:
-
+-- What was found out about the aims that are missed, and tried, with the section that it concerns. No figures: those
+-- are in the tables.
+local REASONS = {
+  { "calls", [[
 - **Requests.** nmpi's core checks, counts and describes each one, so that a wrong number, a dropped array or a
-  message that is never completed does no harm; Lua itself adds hardly anything. Tried without gain: MPI_Waitall in
-  place of a wait for each on Open MPI (MPICH's serves up to 32), prefetching, describing a request before it is
-  posted, other lists of free ones, `-O2` in place of `-O3`. `waitany` pays for posting the one that completes, and
-  for looking whether the others are still those of the last call.
-- **Calls of some nanoseconds** show the checks of their arguments, such as each key and entry of a list, and those
-  that make a group, its struct and finalizer. `buffer_attach` and `buffer_detach` take a lock.
+  message that is never completed does no harm; Lua itself adds hardly anything, and a profile (perf) shows the rest
+  spread evenly over these steps. Tried without gain: MPI_Waitall in place of a wait for each on Open MPI (MPICH's
+  serves up to 32), prefetching, describing a request before it is posted, other lists of free ones, `-O2` in place of
+  `-O3`.]] },
+  { "calls", [[
+- **Calls of some nanoseconds** show the checks of their arguments, such as each key and entry of a list, or whether
+  the arrays of a `sendrecv` overlap, and those that make a group, its struct and finalizer. `buffer_attach` and
+  `buffer_detach` take a lock.]] },
+  { "calls", [[
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
   To take it away from an array that is freed would save some of that, but with certain numbers of living arrays,
-  little below a power of two, LuaJIT then rebuilds its table of finalizers for nearly each one, which costs far more.
-- **New Lua states** are what operators in Lua and `thread.parallel` need. A pool keeps those of its threads.
+  little below a power of two, LuaJIT then rebuilds its table of finalizers for nearly each one, which costs far
+  more.]] },
+  { "calls", [[
+- **New Lua states** are what operators in Lua, `thread.parallel` and `thread.pool` need. A pool keeps those of its
+  threads.]] },
+  { "calls", [[
 - **Whole fields and files** begin with the ranks' agreement that none has a mistake to report: several reductions,
   with tables and arrays that are made for each call. A file also has its space reserved, and gets its name when it is
-  complete. `domain:exchange` makes the halo that `halo:exchange` uses again.
+  complete. `domain:exchange` makes the halo that `halo:exchange` uses again.]] },
+  { "calls", [[
 - **New communicators** take a lock, are asked for their rank, size and grid, and get an error handler: on MPICH those
-  of comm_create do not inherit it.
-- **Short columns** show what checking and describing a view costs.
+  of comm_create do not inherit it.]] },
+  { "transfer", [[
+- **Short messages** cost some nanoseconds more than C's: both sides check array, peer and tag, and a receive looks
+  whether whole elements have come. It reads that where the status keeps it, as MPI_Get_elements_x costs as much as a
+  short receive, and gives MPI a status where C gives none. Nonblocking ones pay for two requests. Between processes
+  each of these comes on top of a time that is itself little.]] },
+  { "strided", [[
+- **Short columns** show what checking and describing a view costs.]] },
+  { "strided", [[
 - **Blocks** with long rows go by datatypes from an eighth of the last cache on (1 to 4 MiB), which is faster than
   packing where the two cores share a cache, and needs no second memory, but slower where they do not. Below that
-  either may be faster, depending on the processor.
-- **Large views** are not packed in parts while others travel: a message must remain one. MPI's datatypes do that.
+  either may be faster, depending on the processor.]] },
+  { "strided", [[
+- **Large views** are not packed in parts while others travel: a message must remain one. The column "in pieces" has
+  what that would bring between two sides that both do it.]] },
+  { "pi", [[
 - **mpi4py** takes the longer for an allreduce by a fixed time. Where the two cores share no cache that counts for less,
-  since all of them take half as long again, C too.
+  since all of them take half as long again, C too.]] },
+  { "pi", [[
 - **numba-mpi** makes the same calls as C and nmpi in the benchmark of π; the three differ by what one start of a
-  program differs from the next.
-- **Numba's loops** use SIMD instructions, which LuaJIT does not have.
-- **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
-]]
+  program differs from the next.]] },
+  { "start", [[
+- **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.]] },
+  { "growth", [[
+- **waitany** pays for posting the request that completes, and for looking whether the others are still those of the
+  last call.]] },
+  { "scaling", [[
+- **Numba's loops** use SIMD instructions, which LuaJIT does not have.]] },
+}
+
+local function reasons(names)
+  local lines = { [[
+Where an aim is missed, here or on another machine, these are the reasons, as far as they are known, and what was tried:
+]] }
+  for _, name in ipairs(names) do
+    for _, reason in ipairs(REASONS) do
+      if reason[1] == name then lines[#lines + 1] = reason[2] end
+    end
+  end
+  return #lines > 1 and table.concat(lines, "\n") .. "\n" or ""
+end
 
 --- Writes the page and its plots; returns a message where that fails.
 function report.write(context)
@@ -729,11 +813,12 @@ function report.write(context)
     "# Performance\n",
     [[
 `tools/bench` has measured all of this and written this page; `--with-peers` installs what the columns of Python need.
-Lua and C (`-O2`, `MPI_THREAD_MULTIPLE` as nmpi) run in the same processes, in turn, so that what the machine does
-concerns both alike; what is quoted is a median of at least seven rounds, unless a section says otherwise. The times
-depend on the machine; the ratios less so. On one that is busy with other things both vary. Python's programs run in
-processes of their own, before or after nmpi's: where the machine changes meanwhile, as when it moves a core to another
-cache, their columns do not compare with the others. `tools/bench --only calls` measures one section again.
+Lua and C (`-O2`, `MPI_THREAD_MULTIPLE` as nmpi, whose core is a release build, `-O3`) run in the same processes, in
+turn, so that what the machine does concerns both alike; what is quoted is a median of at least seven rounds, unless a
+section says otherwise. The times depend on the machine; the ratios less so. On one that is busy with other things both
+vary. Python's programs run in processes of their own, before or after nmpi's: where the machine changes meanwhile, as
+when it moves a core to another cache, their columns do not compare with the others. `tools/bench --only calls` measures
+one section again.
 
 With Open MPI both sides run without its single-copy mechanism (CMA), as the tests do. nmpi goes without it in any case,
 unless the environment allows RDMA, for then Open MPI 4.1 may write beyond the buffer of a receive that is too short. A
@@ -742,7 +827,7 @@ C program that is started by plain `mpiexec` has it: some messages are faster fo
     OMPI_MCA_pml_ob1_max_rdma_per_request=4 OMPI_MCA_btl_vader_single_copy_mechanism=cma tools/bench --only transfer
 ]],
     table_of(header, context.goals),
-    MISSED,
+    reasons(context.names),
     machine(context),
   }
   if context.quick then table.insert(page, 2, "**A quick run, with few rounds: good for a look only.**\n") end
@@ -753,6 +838,7 @@ C program that is started by plain `mpiexec` has it: some messages are faster fo
   file:write((table.concat(page, "\n"):gsub("\n+$", "\n")))
   file:close()
   if not context.plots then return "gnuplot is not installed, so there are no plots" end
+  if context.failed_plots then return "gnuplot has failed, so plots are missing" end
 end
 
 return report
