@@ -82,6 +82,7 @@ end
 
 -- How many of the rows meet an aim, and the median of the ratios of all.
 local function share_and_median(rows, met)
+  if #rows == 0 then return "" end
   local good, ratios = 0, {}
   for i, row in ipairs(rows) do
     if met(row) then good = good + 1 end
@@ -116,12 +117,12 @@ Each line is a loop in Lua against the same loop in C, within the same process, 
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
 halo around as many; what is made of a list, a string or FFI data, or made a list or string, has 4 elements. Files and
-datasets hold 1024 doubles, the one that is resized once and twice as many; each case with an HDF5 file has one of its
-own, of which the making is shared by the groups or datasets that are made in it. Teams are of one thread. Of `checked`,
-which checks the same way before every routine, two show what that costs; what a program calls once, such as `finalize`,
-`abort` and `register_buffer`, has no line. The columns of C are empty where C has nothing like it, and for HDF5. Beside
-it, in starts of their own, in turn with these, `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which
-knows `MPI_COMM_WORLD` only) on one rank, for the routines that they have.
+datasets hold 1024 doubles, the resized one 1024 and 2048 in turn; what is made in HDF5 files or opened is so 256 times
+in a file, and then in a new one. Teams are of one thread. The two routines of `checked` show what its checks cost,
+which are the same before each of its routines. What a program calls once, such as `finalize`, `abort` and
+`register_buffer`, has no line. The columns of C are empty where C has nothing like it, and for HDF5. The last three
+columns are of programs that are started in turn with these: `nmpi -joff`, where nothing is compiled, and mpi4py and
+numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, for the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
@@ -155,10 +156,10 @@ function sections.transfer(context)
 ## Messages and collectives
 
 Between two ranks, on the same memory, Lua and C in turn: the time of one message (ping-pong: one way) or call, and the
-ratio of nmpi to C; of three starts of the program the median of each. Beside it the bandwidth of nmpi's messages (MB/s:
-1e6 bytes in a second, of bidirectional ones both ways together), and the same in mpi4py and numba-mpi, in starts of
-their own, in turn with these, and on NumPy's memory. allreduce sums numbers of 4 bytes (int32); bcast's root does not
-wait for the other rank between two calls.
+ratio of nmpi to C; of three starts of the program the median of each. MB/s, 1e6 bytes in a second, is what nmpi's
+messages carry, bidirectional ones in both directions together. The last two columns are the times of mpi4py and
+numba-mpi, in programs that are started in turn with these, on NumPy's memory. allreduce sums numbers of 4 bytes
+(int32); bcast's root does not wait for the other rank between two calls.
 ]] }
   local curves, bandwidths = {}, {}
   local directions = { ["ping-pong"] = 1, bidirectional = 2 }
@@ -219,12 +220,12 @@ function sections.strided(context)
 ## Strided views
 
 Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
-unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. "in pieces":
-C's loops on 256 KiB after 256 KiB, each a message, of which one travels while the next is packed. nmpi cannot do that,
-since whoever receives a message, in C or Python too, expects one; it shows what that costs. C's buffers come from
-`malloc`, nmpi's lie on huge pages from 12 KiB on, which is a part of what "packed" loses. With MPICH, messages of 8 KiB
-to 1 MiB are packed in one part of such a page after the other: to write again to what the other rank has just read
-takes longer.
+unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. "in pieces",
+for views of 1 MiB and more: C's loops pack 256 KiB at a time, and each piece is posted as a message of its own before
+the next is packed. nmpi cannot do that, since the receiver, which may be C or Python, expects one message: the column
+shows what that loses. C's buffers come from `malloc`, nmpi's lie on huge pages from 12 KiB on, which is a part of its
+lead over "packed". With MPICH, messages of 8 KiB to 1 MiB are packed in one part of such a page after the other: to
+write again to what the other rank has just read takes longer.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -258,7 +259,7 @@ set key top left]], curves)
         if math.max(row.derived_ratio, row.pack_ratio) <= 1.05 then good = good + 1 end
       end
     end
-    return share(good, all)
+    return all > 0 and share(good, all) or ""
   end)
   goal(context, "speed over derived datatypes, median", "MPICH ≥ 1.5, Open MPI ≥ 1.2", function(abi)
     local speedups = {}
@@ -674,10 +675,9 @@ local function plotter(context)
       end
     end
     if #drawn == 0 then return "(No plot here: nothing to draw.)\n" end
-    local path = ("%s/performance/%s.svg"):format(context.destination, name)
-    os.remove(path)
-    local pipe = assert(io.popen("gnuplot", "w"))
-    pipe:write(([[
+    local path, script = ("%s/performance/%s.svg"):format(context.destination, name), os.tmpname()
+    local file = assert(io.open(script, "w"))
+    file:write(([[
 set terminal svg size 720,420 font "sans-serif,12" background "white"
 set output "%s"
 set title "%s"
@@ -686,16 +686,13 @@ set grid
 plot %s
 %s
 ]]):format(path, title, settings, table.concat(drawn, ", "), table.concat(data, "\n")))
-    pipe:close()
-    -- LuaJIT's close does not tell how the program ended.
-    local drawing = io.open(path)
-    local whole = drawing and drawing:read "*a":find "</svg>%s*$"
-    if drawing then drawing:close() end
-    if not whole then
-      context.failed_plots = true
-      return "(No plot here: gnuplot has failed.)\n"
-    end
-    return ("![%s](performance/%s.svg)\n"):format(title, name)
+    file:close()
+    local good = os.execute(("gnuplot '%s'"):format(script)) == 0
+    os.remove(script)
+    if good then return ("![%s](performance/%s.svg)\n"):format(title, name) end
+    os.remove(path)
+    context.plots_failed = true
+    return "(No plot here: gnuplot has failed.)\n"
   end
 end
 
@@ -705,7 +702,7 @@ local function machine(context)
   local output = context.output
   local lines = {
     { "nmpi", context.version or "" },
-    { "command", context.command or "" },
+    { "command", context.command and "`" .. context.command .. "`" or "" },
     { "processor", output "lscpu | sed -n 's/^Model name: *//p' | head -1" },
     { "cores", output "nproc || sysctl -n hw.ncpu" },
     { "memory", output "sed -n 's/MemTotal: *//p' /proc/meminfo" },
@@ -727,73 +724,68 @@ local function machine(context)
   return table_of({ "", "" }, lines)
 end
 
--- What was found out about the aims that are missed, and tried, with the section that it concerns. No figures: those
--- are in the tables.
+-- What was found out about the aims of each section that are missed, and tried. No figures: those are in the tables.
 local REASONS = {
-  { "calls", [[
+  calls = [[
 - **Requests.** nmpi's core checks, counts and describes each one, so that a wrong number, a dropped array or a
   message that is never completed does no harm; Lua itself adds hardly anything, and a profile (perf) shows the rest
   spread evenly over these steps. Tried without gain: MPI_Waitall in place of a wait for each on Open MPI (MPICH's
   serves up to 32), prefetching, describing a request before it is posted, other lists of free ones, `-O2` in place of
-  `-O3`.]] },
-  { "calls", [[
+  `-O3`.
 - **Calls of some nanoseconds** show the checks of their arguments, such as each key and entry of a list, or whether
   the arrays of a `sendrecv` overlap, and those that make a group, its struct and finalizer. `buffer_attach` and
-  `buffer_detach` take a lock.]] },
-  { "calls", [[
+  `buffer_detach` take a lock.
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
   To take it away from an array that is freed would save some of that, but with certain numbers of living arrays,
-  little below a power of two, LuaJIT then rebuilds its table of finalizers for nearly each one, which costs far
-  more.]] },
-  { "calls", [[
+  little below a power of two, LuaJIT then rebuilds its table of finalizers for nearly each one, which costs far more.
 - **New Lua states** are what operators in Lua, `thread.parallel` and `thread.pool` need. A pool keeps those of its
-  threads.]] },
-  { "calls", [[
+  threads.
 - **Whole fields and files** begin with the ranks' agreement that none has a mistake to report: several reductions,
   with tables and arrays that are made for each call. A file also has its space reserved, and gets its name when it is
-  complete. `domain:exchange` makes the halo that `halo:exchange` uses again.]] },
-  { "calls", [[
+  complete. `domain:exchange` makes the halo that `halo:exchange` uses again.
 - **New communicators** take a lock, are asked for their rank, size and grid, and get an error handler: on MPICH those
-  of comm_create do not inherit it.]] },
-  { "transfer", [[
-- **Short messages** cost some nanoseconds more than C's: both sides check array, peer and tag, and a receive looks
-  whether whole elements have come. It reads that where the status keeps it, as MPI_Get_elements_x costs as much as a
-  short receive, and gives MPI a status where C gives none. Nonblocking ones pay for two requests. Between processes
-  each of these comes on top of a time that is itself little.]] },
-  { "strided", [[
-- **Short columns** show what checking and describing a view costs.]] },
-  { "strided", [[
+  of comm_create do not inherit it.
+]],
+  transfer = [[
+- **Short messages** cost some nanoseconds more than C's, which between processes take little themselves: both sides
+  check array, peer and tag, and a receive looks whether whole elements have come. It reads that where the status keeps
+  it, as MPI_Get_elements_x costs as much as a short receive, and gives MPI a status where C gives none. Nonblocking
+  ones pay for two requests.
+]],
+  strided = [[
+- **Short columns** show what checking and describing a view costs.
 - **Blocks** with long rows go by datatypes from an eighth of the last cache on (1 to 4 MiB), which is faster than
   packing where the two cores share a cache, and needs no second memory, but slower where they do not. Below that
-  either may be faster, depending on the processor.]] },
-  { "strided", [[
-- **Large views** are not packed in parts while others travel: a message must remain one. The column "in pieces" has
-  what that would bring between two sides that both do it.]] },
-  { "pi", [[
+  either may be faster, depending on the processor.
+]],
+  pi = [[
 - **mpi4py** takes the longer for an allreduce by a fixed time. Where the two cores share no cache that counts for less,
-  since all of them take half as long again, C too.]] },
-  { "pi", [[
+  since all of them take half as long again, C too.
 - **numba-mpi** makes the same calls as C and nmpi in the benchmark of π; the three differ by what one start of a
-  program differs from the next.]] },
-  { "start", [[
-- **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.]] },
-  { "growth", [[
+  program differs from the next.
+]],
+  start = [[
+- **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
+]],
+  growth = [[
 - **waitany** pays for posting the request that completes, and for looking whether the others are still those of the
-  last call.]] },
-  { "scaling", [[
-- **Numba's loops** use SIMD instructions, which LuaJIT does not have.]] },
+  last call.
+]],
+  mpdata = [[
+- **PyMPDATA-MPI's loops** are compiled by Numba, which uses SIMD instructions where it can; LuaJIT has none.
+]],
+  scaling = [[
+- **Numba's loops** use SIMD instructions, which LuaJIT does not have.
+- **Two ranks** exchange halos, and share the bandwidth of the memory and, on some machines, a cache.
+]],
 }
 
 local function reasons(names)
   local lines = { [[
 Where an aim is missed, here or on another machine, these are the reasons, as far as they are known, and what was tried:
 ]] }
-  for _, name in ipairs(names) do
-    for _, reason in ipairs(REASONS) do
-      if reason[1] == name then lines[#lines + 1] = reason[2] end
-    end
-  end
-  return #lines > 1 and table.concat(lines, "\n") .. "\n" or ""
+  for _, name in ipairs(names) do lines[#lines + 1] = REASONS[name] end
+  return #lines > 1 and lines[1] .. "\n" .. table.concat(lines, "", 2) or ""
 end
 
 --- Writes the page and its plots; returns a message where that fails.
@@ -813,12 +805,11 @@ function report.write(context)
     "# Performance\n",
     [[
 `tools/bench` has measured all of this and written this page; `--with-peers` installs what the columns of Python need.
-Lua and C (`-O2`, `MPI_THREAD_MULTIPLE` as nmpi, whose core is a release build, `-O3`) run in the same processes, in
-turn, so that what the machine does concerns both alike; what is quoted is a median of at least seven rounds, unless a
-section says otherwise. The times depend on the machine; the ratios less so. On one that is busy with other things both
-vary. Python's programs run in processes of their own, before or after nmpi's: where the machine changes meanwhile, as
-when it moves a core to another cache, their columns do not compare with the others. `tools/bench --only calls` measures
-one section again.
+Lua and C (`-O2`, `MPI_THREAD_MULTIPLE` as nmpi) run in the same processes, in turn, so that what the machine does
+concerns both alike; what is quoted is a median of at least seven rounds, unless a section says otherwise. The times
+depend on the machine; the ratios less so. On one that is busy with other things both vary. Python's programs run in
+processes of their own, before or after nmpi's: where the machine changes meanwhile, as when it moves a core to another
+cache, their columns do not compare with the others. `tools/bench --only calls` measures one section again.
 
 With Open MPI both sides run without its single-copy mechanism (CMA), as the tests do. nmpi goes without it in any case,
 unless the environment allows RDMA, for then Open MPI 4.1 may write beyond the buffer of a receive that is too short. A
@@ -838,7 +829,7 @@ C program that is started by plain `mpiexec` has it: some messages are faster fo
   file:write((table.concat(page, "\n"):gsub("\n+$", "\n")))
   file:close()
   if not context.plots then return "gnuplot is not installed, so there are no plots" end
-  if context.failed_plots then return "gnuplot has failed, so plots are missing" end
+  if context.plots_failed then return "gnuplot has failed, so plots are missing" end
 end
 
 return report

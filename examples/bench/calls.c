@@ -814,13 +814,6 @@ void bench_thread_fetch_add(int n) {
   for (int i = 0; i < n; i++) __atomic_fetch_add(&counter, 1, __ATOMIC_SEQ_CST);
 }
 
-void bench_team_barrier(int n) {
-  pthread_barrier_t barrier;
-  pthread_barrier_init(&barrier, NULL, 1);
-  for (int i = 0; i < n; i++) pthread_barrier_wait(&barrier);
-  pthread_barrier_destroy(&barrier);
-}
-
 void bench_team_lock_team_unlock(int n) {
   for (int i = 0; i < n; i++) {
     pthread_mutex_lock(&mutex);

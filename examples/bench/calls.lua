@@ -709,7 +709,7 @@ local cases = {
   { "team:barrier", in_thread(function(_, _, n)
     local team = require("nmpi.thread").team()
     for _ = 1, n do team:barrier() end
-  end) },
+  end), false },
   { "team:reduce", in_thread(function(_, _, n)
     local team = require("nmpi.thread").team()
     for i = 1, n do team:reduce(i) end
@@ -789,77 +789,50 @@ if any_wanted(npy_cases) then
   measure_all(npy_cases)
 end
 
--- Each of these cases has a file of its own: what an object costs depends on those that are there.
-local hdf5
+-- What an object costs depends on those that its file holds. So each of these cases has a file of its own, with a
+-- dataset and an attribute, and those that make or open objects have a new one after every BATCH times.
+local BATCH = 256
+local hdf5, opened
 
-local function create() return hdf5.create(path, replacing) end
-
--- Calls a loop with a file that holds nothing, made and closed in passing.
-local function in_new_file(loop)
-  return function(n)
-    local file = create()
-    loop(n, file)
-    file:close()
-  end
+local function new_file()
+  if opened then opened:close() end
+  opened = hdf5.create(path, replacing)
+  opened:set_attribute("a", 1)
+  return opened, opened:create_dataset("x", { shape = { 1, LENGTH }, maxshape = { hdf5.UNLIMITED, LENGTH } })
 end
 
-local function fill(file)
-  file:set_attribute("a", 1)
-  return file:create_dataset("x", { shape = { LENGTH } })
-end
-
--- Calls a loop with a file that holds a dataset and an attribute, and with the dataset.
-local opened
-local function in_file(loop)
-  local file, dataset
+local function on_file(act, batch)
+  local file, dataset, used
   return function(n)
-    if not file then
-      if opened then opened:close() end
-      file = create()
-      opened, dataset = file, fill(file)
+    for _ = 1, n do
+      if not file or used == batch then
+        file, dataset = new_file()
+        used = 0
+      end
+      used = used + 1
+      act(file, dataset, used)
     end
-    loop(n, file, dataset)
   end
 end
 
-local rows_of_two = { { 1, LENGTH }, { 2, LENGTH } }
+local layout, lengths = { shape = { LENGTH } }, { [0] = { 1, LENGTH }, { 2, LENGTH } }
 
 local hdf5_cases = {
   { "hdf5.create, file:close", function(n)
-    for _ = 1, n do create():close() end
+    for _ = 1, n do hdf5.create(path, replacing):close() end
   end },
   { "hdf5.open, file:close", function(n)
     for _ = 1, n do hdf5.open(path, alone):close() end
   end },
-  { "file:create_group", in_new_file(function(n, file)
-    for i = 1, n do file:create_group("group" .. i) end
-  end) },
-  { "file:create_dataset", in_new_file(function(n, file)
-    local layout = { shape = { LENGTH } }
-    for i = 1, n do file:create_dataset("dataset" .. i, layout) end
-  end) },
-  { "dataset:resize", in_new_file(function(n, file)
-    local dataset = file:create_dataset("x", { shape = { 1, LENGTH }, maxshape = { hdf5.UNLIMITED, LENGTH } })
-    for i = 1, n do dataset:resize(rows_of_two[i % 2 + 1]) end
-  end) },
-  { "dataset:write", in_file(function(n, _, dataset)
-    for _ = 1, n do dataset:write(line) end
-  end) },
-  { "dataset:read", in_file(function(n, _, dataset)
-    for _ = 1, n do dataset:read(line) end
-  end) },
-  { "file:set_attribute", in_file(function(n, file)
-    for i = 1, n do file:set_attribute("a", i) end
-  end) },
-  { "file:attribute", in_file(function(n, file)
-    for _ = 1, n do file:attribute "a" end
-  end) },
-  { "file:flush", in_file(function(n, file)
-    for _ = 1, n do file:flush() end
-  end) },
-  { "file:open_object", in_file(function(n, file)
-    for _ = 1, n do file:open_object "x" end
-  end) },
+  { "file:create_group", on_file(function(file, _, i) file:create_group("group" .. i) end, BATCH) },
+  { "file:create_dataset", on_file(function(file, _, i) file:create_dataset("dataset" .. i, layout) end, BATCH) },
+  { "file:open_object", on_file(function(file) file:open_object "x" end, BATCH) },
+  { "file:set_attribute", on_file(function(file, _, i) file:set_attribute("a", i) end) },
+  { "file:attribute", on_file(function(file) file:attribute "a" end) },
+  { "file:flush", on_file(function(file) file:flush() end) },
+  { "dataset:write", on_file(function(_, dataset) dataset:write(line) end) },
+  { "dataset:read", on_file(function(_, dataset) dataset:read(line) end) },
+  { "dataset:resize", on_file(function(_, dataset, i) dataset:resize(lengths[i % 2]) end) },
 }
 for _, case in ipairs(hdf5_cases) do case[3] = false end
 
@@ -867,7 +840,7 @@ if any_wanted(hdf5_cases) then
   local found, module = pcall(require, "nmpi.hdf5")
   if found then
     hdf5 = module
-    create():close()
+    hdf5.create(path, replacing):close()
     measure_all(hdf5_cases)
     if opened then opened:close() end
   else

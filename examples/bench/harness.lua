@@ -52,8 +52,8 @@ local function content(path)
   return text
 end
 
--- What the system says it could still give, within the limit of the control group (of the container) too, in bytes;
--- unknown where it does not say.
+-- What the system says it could still give, in bytes, and within the limit of the process's own control group
+-- (version 2), as a container has it; infinite where it does not say.
 local function available()
   local kib = content "/proc/meminfo":match "MemAvailable:%s*(%d+) kB"
   local group = "/sys/fs/cgroup" .. (content "/proc/self/cgroup":match "0::(%C*)" or "") .. "/memory."

@@ -151,10 +151,10 @@ exchange *bench_strided_open(void *send, int send_ndim, const int64_t *send_exte
   x->count = count_of(&x->send.view);
   x->send.derived = derived_of(&x->send.view);
   x->recv.derived = derived_of(&x->recv.view);
-  x->send.buffer = malloc((size_t)(x->count * size));
-  x->recv.buffer = malloc((size_t)(x->count * size));
-  memset(x->send.buffer, 1, (size_t)(x->count * size));
-  memset(x->recv.buffer, 2, (size_t)(x->count * size));
+  x->send.buffer = malloc((size_t)x->count * (size_t)size);
+  x->recv.buffer = malloc((size_t)x->count * (size_t)size);
+  memset(x->send.buffer, 1, (size_t)x->count * (size_t)size);
+  memset(x->recv.buffer, 2, (size_t)x->count * (size_t)size);
   return x;
 }
 
@@ -204,8 +204,8 @@ static layout piece_of(const layout *l, int64_t first, int64_t n) {
   return piece;
 }
 
-/* Packed in pieces, each a message, of which one travels while the next is packed and the one before is unpacked: what
- * two sides can do that both know of it. */
+/* Packed in pieces, each a message, posted before the next is packed and the one before is unpacked: what two sides can
+ * do that both know of it. */
 void bench_strided_pieces(int n, exchange *x) {
   MPI_Request sends[MOST_PIECES], recvs[MOST_PIECES];
   const layout *send = &x->send.view, *recv = &x->recv.view;
@@ -213,6 +213,7 @@ void bench_strided_pieces(int n, exchange *x) {
   layout one = piece_of(send, 0, 1);
   int64_t size = (int64_t)send->size, row = count_of(&one), rows = x->count / row;
   int64_t each = PIECE_BYTES / (row * size) > 0 ? PIECE_BYTES / (row * size) : 1;
+  /* No more than there is room for. */
   if (each * MOST_PIECES < rows) each = (rows + MOST_PIECES - 1) / MOST_PIECES;
   int pieces = (int)((rows + each - 1) / each);
   char *from = packs ? x->send.buffer : send->data, *to = unpacks ? x->recv.buffer : recv->data;

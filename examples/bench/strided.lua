@@ -71,11 +71,13 @@ local function transposed(n, m, dtype)
   case(("transpose %d x %d, %s"):format(n, m, dtype), dtype, { n, m }, transpose, { m, n }, whole)
 end
 
--- Of a field with a halo around n cells along each side, or of one without.
-local function face(which, ranges, shape, n)
-  local n1, n2, n3 = unpack(n and { n, n, n } or shape)
-  case(("%s face of %d x %d x %d, double"):format(which, n1, n2, n3), "double", shape,
-    function(field) return (field:slice(unpack(ranges))) end)
+-- The first cells within the halo, in one dimension, of all that lie within it in the others.
+local function face(d, ...)
+  local extent, ranges, shape = { ... }, { { 1, -1 }, { 1, -1 }, { 1, -1 } }, {}
+  ranges[d] = 1
+  for k = 1, 3 do shape[k] = extent[k] + 2 end
+  case(("%s face of %s, double"):format(({ "first", "second", "last" })[d], table.concat(extent, " x ")), "double",
+    shape, function(field) return (field:slice(unpack(ranges))) end)
 end
 
 for _, n in ipairs { 8, 64, 512, 4096 } do
@@ -100,11 +102,7 @@ for _, n in ipairs { 16, 64, 128 } do
     function(field) return (field:slice({ 1, -1 }, { 1, -1 }, { 1, -1 })) end)
 end
 for _, n in ipairs { 32, 128 } do
-  for d, name in ipairs { "first", "second", "last" } do
-    local ranges = { { 1, -1 }, { 1, -1 }, { 1, -1 } }
-    ranges[d] = 1
-    face(name, ranges, { n + 2, n + 2, n + 2 }, n)
-  end
+  for d = 1, 3 do face(d, n, n, n) end
 end
 case("step 2, 64, double", "double", { 128 }, steps)
 case("step 2, 4096, double", "double", { 8192 }, steps)
@@ -121,9 +119,9 @@ transposed(2048, 2048, "double")
 case("transpose 64 x 64 x 64, double", "double", { 64, 64, 64 }, transpose, { 64, 64, 64 }, whole)
 case("column of 8388608, double", "double", { 2 ^ 23, 4 }, column)
 case("16 columns of 524288, double", "double", { 2 ^ 19, 32 }, function(field) return (field:slice(nil, { 1, 17 })) end)
-face("first", { 1, { 0, 1448 }, { 0, 1448 } }, { 4, 1448, 1448 })
-face("second", { { 0, 1448 }, 1, { 0, 1448 } }, { 1448, 4, 1448 })
-face("last", { { 0, 1448 }, { 0, 1448 }, 1 }, { 1448, 1448, 4 })
+face(1, 2, 1448, 1448)
+face(2, 1448, 2, 1448)
+face(3, 1448, 1448, 2)
 case("step 2, 8388608, double", "double", { 2 ^ 24 }, steps)
 case("step 2 in 3-d, 64 x 128 x 128, double", "double", { 128, 256, 256 }, steps)
 transposed(4096, 2048, "double")
@@ -188,20 +186,14 @@ local function sender(send, recv)
   ]])(mpi, send, recv, peer, TAG)
 end
 
--- Three fields and C's buffers, in both processes.
-local function fits(one)
-  local elements = 1
-  for _, extent in ipairs(one.shape) do elements = elements * extent end
-  return harness.fits(one.name, 2 * 6 * elements * mpi.empty(1, one.dtype).itemsize)
-end
-
 local function run(one)
   local field, recv_field = mpi.empty(one.shape, one.dtype), mpi.empty(one.recv_shape, one.dtype)
   local send, recv = one.view(field), one.recv_view(recv_field)
   local bytes = send.size * send.itemsize
   if harness.quick and bytes > QUICK_BYTES then return end
+  -- Nothing has been touched yet. Four fields, the buffers of nmpi and C, and what is not collected, in both processes.
+  if not harness.fits(one.name, 2 * 8 * field.size * field.itemsize) then return end
   fill(field, rank)
-  fill(recv_field, 2)
   local exchange = c.bench_strided_open(send.data, send.ndim, list_of(send.shape, send.ndim),
     list_of(send.strides, send.ndim), recv.data, recv.ndim, list_of(recv.shape, recv.ndim),
     list_of(recv.strides, recv.ndim), send.itemsize)
@@ -214,8 +206,9 @@ local function run(one)
   }
   do
     local sent = one.view(fill(mpi.empty(one.shape, one.dtype), peer))
-    for i, label in pairs { "nmpi", "the derived datatype", "packing", [5] = ways[5] and "packing in pieces" } do
-      verify(one.name, exchange, recv_field, one.recv_view, sent, ways[i], label)
+    -- As contiguous bytes nothing of the views is sent.
+    for i, label in ipairs { "nmpi", "the derived datatype", "packing", false, "packing in pieces" } do
+      if label and ways[i] then verify(one.name, exchange, recv_field, one.recv_view, sent, ways[i], label) end
     end
   end
   collectgarbage()
@@ -230,7 +223,7 @@ end
 
 local derived, best = {}, {}
 for _, one in ipairs(cases) do
-  local ratios = harness.wanted(one.name) and fits(one) and run(one)
+  local ratios = harness.wanted(one.name) and run(one)
   if ratios then
     derived[#derived + 1] = 1 / ratios[2]
     best[#best + 1] = math.max(ratios[2], ratios[3])

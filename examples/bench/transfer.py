@@ -111,12 +111,30 @@ if nm is not None:
             nm.allgather(send, recv, send.size)
 
 
-def available():
+def content(path):
     try:
-        with open("/proc/meminfo", encoding="ascii") as meminfo:
-            return 1024 * int(re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read())[1])
-    except OSError:  # not told
-        return float("inf")
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def available():
+    """In bytes, as in harness.lua."""
+
+    def number(pattern, text):
+        found = re.search(pattern, text, re.MULTILINE)
+        return int(found[1]) if found else None
+
+    kib = number(r"^MemAvailable:\s*(\d+) kB", content("/proc/meminfo"))
+    group = re.search(r"^0::(.*)", content("/proc/self/cgroup"), re.MULTILINE)
+    memory = "/sys/fs/cgroup" + (group[1] if group else "") + "/memory."
+    most, used = (number(r"^(\d+)", content(memory + name)) for name in ("max", "current"))
+    cached = number(r"^inactive_file (\d+)", content(memory + "stat")) or 0
+    return min(
+        float("inf") if kib is None else 1024 * kib,
+        float("inf") if most is None or used is None else most - used + cached,
+    )
 
 
 def seconds_of(loop, n, *arrays):
