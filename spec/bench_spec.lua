@@ -40,6 +40,7 @@ end
 
 describe("tools/bench --quick", function()
   it("runs everything, and writes a page with tables and plots", function()
+    if os.execute "command -v gnuplot >/dev/null 2>&1" ~= 0 then return pending "gnuplot is not installed" end
     with_directory(function(directory)
       local code, _, err = bench(directory, {})
       assert.equal(0, code, err)
@@ -105,10 +106,15 @@ describe("tools/bench --quick", function()
         os.execute(("ln -s %s/* %s/ 2>/dev/null"):format(path, programs))
       end
       os.execute(("rm -f %s/gnuplot*"):format(programs))
-      -- First without it, then with one that fails before it has read anything.
+      local plot = directory .. "/performance/transfer.svg"
+      assert(os.execute(("mkdir %s/performance && touch %s"):format(directory, plot)) == 0)
+      -- First without it, then with one that leaves half a plot.
       for _, complaint in ipairs { "gnuplot is not installed", "gnuplot has failed" } do
         if complaint == "gnuplot has failed" then
-          assert.equal(0, os.execute(("ln -s false %s/gnuplot"):format(programs)))
+          local fake = assert(io.open(programs .. "/gnuplot", "w"))
+          fake:write "#!/bin/sh\necho half >\"$(sed -n 's/^set output \"\\(.*\\)\"/\\1/p' \"$1\")\"\nexit 1\n"
+          fake:close()
+          assert.equal(0, os.execute(("chmod +x %s/gnuplot"):format(programs)))
         end
         local code, _, err = bench(directory, { "pi", "transfer", "--only" }, { PATH = programs })
         assert.equal(1, code)
@@ -116,7 +122,7 @@ describe("tools/bench --quick", function()
         local page = read(directory .. "/performance.md")
         assert.matches(complaint, page)
         assert.is_true(#tables_of(page) >= 4)
-        assert.is_false(files.exists(directory .. "/performance/transfer.svg"))
+        assert.is_false(files.exists(plot))
       end
     end)
   end)
@@ -198,17 +204,21 @@ describe("a benchmark program", function()
     assert.matches("transfer: this needs 2 ranks, and was started on 1\n", err)
   end)
 
-  it("in Python prints a line for each case and size", function()
-    local program = { program = "/usr/bin/python3", args = { "-c", "from mpi4py import MPI; "
+  -- mpi4py's program for this MPI, or nil.
+  local function python(name, ...)
+    local code, library = job.run { program = "/usr/bin/python3", args = { "-c", "from mpi4py import MPI; "
       .. "print('openmpi' if 'Open MPI' in MPI.Get_library_version() else 'mpich')" } }
-    local code, library = job.run(program)
-    if code ~= 0 or library:match "%S+" ~= MPI then return pending("no mpi4py for this MPI is installed") end
-    program.args = { programs .. "transfer.py", "--quick" }
+    if code ~= 0 or library:match "%S+" ~= MPI then return end
+    return { program = "/usr/bin/python3", args = { programs .. name, ... } }
+  end
+
+  it("in Python prints a line for each case and size", function()
+    local program = python("transfer.py", "--quick")
+    if not program then return pending("no mpi4py for this MPI is installed") end
     local _, _, complaint = job.run(program)
     assert.matches("transfer: this needs 2 ranks, and was started on 1\n", complaint)
     program.n = 2
-    local out, err
-    code, out, err = job.run(program)
+    local code, out, err = job.run(program)
     assert.equal(0, code, err)
     local sizes = {}
     for line in out:gmatch "[^\n]+" do
@@ -222,6 +232,19 @@ describe("a benchmark program", function()
       sizes)
   end)
 
+  it("in Python has cases of the program in Lua", function()
+    local program = python("calls.py", "--quick")
+    if not program then return pending("no mpi4py for this MPI is installed") end
+    local code, out, err = job.run(program)
+    assert.equal(0, code, err)
+    local cases, count = read(programs .. "calls.lua"), 0
+    for case in out:gmatch "@\tcase=([^\t]+)\tmpi4py=[%d.e-]+" do
+      assert.truthy(cases:find(('{ "%s",'):format(case), 1, true), case)
+      count = count + 1
+    end
+    assert.is_true(count > 80, count .. " cases")
+  end)
+
   it("says that it needs the baselines", function()
     local code, _, err = job.run { program = "nmpi", n = 1, args = { programs .. "pi.lua" } }
     assert.equal(1, code)
@@ -229,6 +252,7 @@ describe("a benchmark program", function()
   end)
 
   it("leaves out what does not fit in memory, and goes on", function()
+    if not files.exists "/proc/meminfo" then return pending("the system does not tell how much memory there is") end
     local source = ([[
       package.path = %q .. package.path
       local harness = require "harness"
@@ -277,13 +301,13 @@ describe("docs/performance.md", function()
   end)
 
   it("has all its plots, as the README has", function()
-    for page, directory in pairs { ["docs/performance.md"] = "docs/", ["README.md"] = "" } do
+    for page, expected in pairs { ["docs/performance.md"] = 6, ["README.md"] = 1 } do
       local plots = 0
       for path in read(SOURCE .. "/" .. page):gmatch "!%[[^%]]*%]%(([^)]*%.svg)%)" do
-        check_svg(read(SOURCE .. "/" .. directory .. path))
+        check_svg(read(SOURCE .. "/" .. (page:match "^.*/" or "") .. path))
         plots = plots + 1
       end
-      assert.is_true(plots >= 1, page)
+      assert.equal(expected, plots, page)
     end
   end)
 end)

@@ -117,12 +117,12 @@ Each line is a loop in Lua against the same loop in C, within the same process, 
 `MPI_COMM_SELF`: the median of the times that one pass takes, and the median of the ratios, round by round; of three
 starts of the program the median of each. Arrays have 1024 doubles, in one dimension or in two (32 x 32), and fields a
 halo around as many; what is made of a list, a string or FFI data, or made a list or string, has 4 elements. Files and
-datasets hold 1024 doubles, the resized one 1024 and 2048 in turn; what is made in HDF5 files or opened is so 256 times
-in a file, and then in a new one. Teams are of one thread. The two routines of `checked` show what its checks cost,
-which are the same before each of its routines. What a program calls once, such as `finalize`, `abort` and
-`register_buffer`, has no line. The columns of C are empty where C has nothing like it, and for HDF5. The last three
-columns are of programs that are started in turn with these: `nmpi -joff`, where nothing is compiled, and mpi4py and
-numba-mpi (which knows `MPI_COMM_WORLD` only) on one rank, for the routines that they have.
+datasets hold 1024 doubles, the resized one 1024 and 2048 in turn; groups and datasets are made 256 to a file, whose
+making is shared among them. Teams are of one thread. The two routines of `checked` show what its checks cost, which are
+the same before each of its routines. What a program calls once, such as `finalize`, `abort` and `register_buffer`, has
+no line. The columns of C are empty where C has nothing like it, and for HDF5. The last three columns are of programs
+that are started in turn with these: `nmpi -joff`, where nothing is compiled, and mpi4py and numba-mpi (which knows
+`MPI_COMM_WORLD` only) on one rank, for the routines that they have.
 ]] }
   local function met(row)
     return row.ratio <= 1.05 or (row.c < 50e-9 and row.nmpi - row.c <= 5e-9)
@@ -222,10 +222,10 @@ function sections.strided(context)
 Two ranks exchange views by `sendrecv`: nmpi against C with a committed derived datatype, C with loops that pack and
 unpack, and C with as many contiguous bytes. Times of one exchange; the ratios are nmpi's to the first two. "in pieces",
 for views of 1 MiB and more: C's loops pack 256 KiB at a time, and each piece is posted as a message of its own before
-the next is packed. nmpi cannot do that, since the receiver, which may be C or Python, expects one message: the column
-shows what that loses. C's buffers come from `malloc`, nmpi's lie on huge pages from 12 KiB on, which is a part of its
-lead over "packed". With MPICH, messages of 8 KiB to 1 MiB are packed in one part of such a page after the other: to
-write again to what the other rank has just read takes longer.
+the next is packed. nmpi cannot do that, since the receiver, which may be C or Python, expects one message; the column
+shows how much or little it would bring. C's buffers come from `malloc`, nmpi's lie on huge pages from 12 KiB on, which
+is a part of its lead over "packed". With MPICH, messages of 8 KiB to 1 MiB are packed in one part of such a page after
+the other: to write again to what the other rank has just read takes longer.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -384,8 +384,8 @@ function sections.growth(context)
   local text = { [[
 ## Growth
 
-Requests: the time per request, posting and sending included, nmpi and C in turn, with so many outstanding. "one of" has
-all but one wait for messages that do not come.
+Requests: the time per request (for "one of": per call), posting and sending included, nmpi and C in turn, with so many
+outstanding. "one of" has all but one wait for messages that do not come.
 ]] }
   local curves = {}
   for _, abi in ipairs(context.abis) do
@@ -457,9 +457,10 @@ LuaJIT's own, the last also with the loop in C; the ratio is to C's `malloc`. nm
 KiB on, those below 2 MiB with others; smaller ones by chance. "making" is to allocate, write and free, against C's
 `malloc` (`calloc` for zeros), which may keep its memory for the next time.
 
-What large messages take depends on the pages. MPICH's receiver reads the sender's memory page by page, and Open MPI's
-copies touch as many: on pages of 4 KiB, as those of LuaJIT's own memory and of C's `malloc`, that takes longer than on
-huge ones; whose memory it is makes no difference.
+What a large message takes depends on the pages that it lies on, not on whose memory it is: MPICH's receiver reads the
+sender's memory page by page, which takes longer where they are small, as under LuaJIT's own memory and, but for the
+largest blocks, `malloc`'s. Open MPI copies through memory of its own, and they make little difference. What nmpi has
+mapped it keeps for the next array, up to 64 MiB, where `malloc` gives it back.
 ]] }
   for _, abi in ipairs(context.abis) do
     local lines = {}
@@ -538,6 +539,7 @@ compiles for minutes. The least of five rounds.
   for _, abi in ipairs(context.abis) do
     local python = context.mpis[abi].python or {}
     local missing = not python.pympdata_mpi and (context.peers and "not installed" or "left out")
+      or abi ~= context.abis[1] and "left out"
     local lines = {}
     least[abi] = {}
     for _, row in ipairs(find(context.rows, { bench = "mpdata", mpi = abi })) do
@@ -570,8 +572,13 @@ function sections.scaling(context)
 ## Cahn-Hilliard: the paper's Figure 2
 
 examples/cahn_hilliard.lua on more and more ranks, from the same random field to the same time in adaptive steps: what
-the steps take, the median of five runs. py-pde with its Numba backend does the same steps from the same field, once,
-after one that compiles, on the first MPI only.
+the steps take, the median of five runs. py-pde with its Numba backend goes from the same field to the same time by its
+own adaptive steps with the same tolerance, with one thread on each rank, once, after a step that compiles, on the first
+MPI only. nmpi's steps include those that were rejected, py-pde's are what it reports.
+
+The second table has its right-hand side on one rank, and the same in C without SIMD instructions, in turn; of 512 x 512
+cells, in a process of its own, but in turn as well, the same loops in Numba, which uses these instructions: the medians
+of five runs. After them, once, the right-hand side that py-pde makes of the equation and Numba compiles.
 ]] }
   local curves = {}
   -- The median over all runs of the right-hand side on so many cells a side, of C and nmpi or of the peers.
@@ -594,14 +601,17 @@ after one that compiles, on the first MPI only.
     local alone = one("run", { ranks = 1 }).nmpi
     local lines, points, ideal = {}, {}, {}
     for _, row in ipairs(runs) do
-      local peer = one("run", { ranks = row.ranks, way = "peers" })["py-pde"]
+      local theirs = one("run", { ranks = row.ranks, way = "peers" })
+      local peer = theirs["py-pde"]
       lines[#lines + 1] = { tostring(row.ranks), tostring(row.steps), seconds(row.nmpi), ratio(alone / row.nmpi),
-        peer and seconds(peer) or missing, peer and ratio(peer / row.nmpi) or "" }
+        peer and seconds(peer) or missing, peer and tostring(theirs.steps) or "",
+        peer and ratio(peer / row.nmpi) or "" }
       points[#points + 1] = { row.ranks, row.nmpi }
       ideal[#ideal + 1] = { row.ranks, alone / row.ranks }
     end
     text[#text + 1] = ("### %s\n"):format(context.mpis[abi].title)
-    text[#text + 1] = table_of({ "ranks", "steps", "nmpi", "times as fast as one", "py-pde", "py-pde / nmpi" }, lines)
+    text[#text + 1] = table_of({ "ranks", "steps", "nmpi", "times as fast as one", "py-pde", "its steps",
+      "py-pde / nmpi" }, lines)
     curves[#curves + 1] = { title = context.mpis[abi].title, points = points }
     curves[#curves + 1] = { title = context.mpis[abi].title .. ", 1/N", points = ideal, style = "lines dashtype 2" }
 
@@ -619,11 +629,6 @@ after one that compiles, on the first MPI only.
         lines[#lines + 1] = line
       end
     end
-    text[#text + 1] = [[
-Its right-hand side on one rank, and the same in C without SIMD instructions, in turn; in a process of its own, but in
-turn as well, the same loops in Numba, which uses these instructions: the medians of five runs. After them, once, the
-right-hand side that py-pde makes of the equation and Numba compiles.
-]]
     text[#text + 1] = table_of({ "cells", "nmpi", "C", "nmpi / C", "Numba", "nmpi / Numba", "py-pde", "nmpi / py-pde" },
       lines)
   end
@@ -665,6 +670,8 @@ end
 -- Draws curves (title, points, style) as performance/<name>.svg and returns its line of Markdown.
 local function plotter(context)
   return function(name, title, settings, curves)
+    local path = ("%s/performance/%s.svg"):format(context.destination, name)
+    os.remove(path)
     if not context.plots then return "(No plot here: gnuplot is not installed.)\n" end
     local drawn, data = {}, {}
     for _, curve in ipairs(curves) do
@@ -675,7 +682,7 @@ local function plotter(context)
       end
     end
     if #drawn == 0 then return "(No plot here: nothing to draw.)\n" end
-    local path, script = ("%s/performance/%s.svg"):format(context.destination, name), os.tmpname()
+    local script = os.tmpname()
     local file = assert(io.open(script, "w"))
     file:write(([[
 set terminal svg size 720,420 font "sans-serif,12" background "white"
@@ -703,9 +710,9 @@ local function machine(context)
   local lines = {
     { "nmpi", context.version or "" },
     { "command", context.command and "`" .. context.command .. "`" or "" },
-    { "processor", output "lscpu | sed -n 's/^Model name: *//p' | head -1" },
+    { "processor", output "lscpu | sed -n 's/^Model name: *//p' | grep -m 1 . || sysctl -n machdep.cpu.brand_string" },
     { "cores", output "nproc || sysctl -n hw.ncpu" },
-    { "memory", output "sed -n 's/MemTotal: *//p' /proc/meminfo" },
+    { "memory", output "sed -n 's/MemTotal: *//p' /proc/meminfo || echo $(sysctl -n hw.memsize) B" },
     { "system", output "uname -sr" },
     { "compiler", output "cc --version | head -1" },
     { "LuaJIT", output "luajit -v | cut -d' ' -f1-2" },
@@ -732,14 +739,14 @@ local REASONS = {
   spread evenly over these steps. Tried without gain: MPI_Waitall in place of a wait for each on Open MPI (MPICH's
   serves up to 32), prefetching, describing a request before it is posted, other lists of free ones, `-O2` in place of
   `-O3`.
-- **Calls of some nanoseconds** show the checks of their arguments, such as each key and entry of a list, or whether
-  the arrays of a `sendrecv` overlap, and those that make a group, its struct and finalizer. `buffer_attach` and
-  `buffer_detach` take a lock.
+- **Calls of some nanoseconds** show the checks of their arguments, such as each key and entry of a list, whether it is
+  an array, or whether those of a `sendrecv` overlap. Calls that make a group also pay for its struct and finalizer.
+  `buffer_attach` and `buffer_detach` take a lock.
 - **New arrays and views** get a finalizer, which gives storage back: about half of their time is LuaJIT's for that.
   To take it away from an array that is freed would save some of that, but with certain numbers of living arrays,
   little below a power of two, LuaJIT then rebuilds its table of finalizers for nearly each one, which costs far more.
-- **New Lua states** are what operators in Lua, `thread.parallel` and `thread.pool` need. A pool keeps those of its
-  threads.
+- **New Lua states** are what operators in Lua, `thread.parallel` and `thread.pool` need; those of threads also load
+  nmpi, which takes most of the time. A pool keeps those of its threads.
 - **Whole fields and files** begin with the ranks' agreement that none has a mistake to report: several reductions,
   with tables and arrays that are made for each call. A file also has its space reserved, and gets its name when it is
   complete. `domain:exchange` makes the halo that `halo:exchange` uses again.
@@ -747,42 +754,45 @@ local REASONS = {
   of comm_create do not inherit it.
 ]],
   transfer = [[
-- **Short messages** cost some nanoseconds more than C's, which between processes take little themselves: both sides
-  check array, peer and tag, and a receive looks whether whole elements have come. It reads that where the status keeps
+- **Short messages** cost some nanoseconds more than C's, which take little themselves: sender and receiver check
+  array, peer and tag, and the receiver looks whether whole elements have come. It reads that where the status keeps
   it, as MPI_Get_elements_x costs as much as a short receive, and gives MPI a status where C gives none. Nonblocking
   ones pay for two requests.
 ]],
   strided = [[
 - **Short columns** show what checking and describing a view costs.
-- **Blocks** with long rows go by datatypes from an eighth of the last cache on (1 to 4 MiB), which is faster than
-  packing where the two cores share a cache, and needs no second memory, but slower where they do not. Below that
-  either may be faster, depending on the processor.
+- **Large blocks**, from an eighth of the last cache on (1 to 4 MiB), go by datatypes where a row has 512 bytes (MPICH)
+  or 128 (Open MPI). That is faster than packing where the two cores share a cache, and needs no second memory. Where
+  they do not share one it is slower, with rows of 1 KiB by far, with those of 8 KiB and more hardly. Tried: other
+  least lengths, which lose as much where the others win; a program cannot tell where a virtual machine's cores are.
+- **Other large views** that miss it by some per cent: two runs differ by as much.
 ]],
   pi = [[
-- **mpi4py** takes the longer for an allreduce by a fixed time. Where the two cores share no cache that counts for less,
-  since all of them take half as long again, C too.
-- **numba-mpi** makes the same calls as C and nmpi in the benchmark of π; the three differ by what one start of a
-  program differs from the next.
+- **mpi4py** needs a fixed time more for each allreduce. Where the two cores share no cache that counts for less, since
+  C and all others then take half as long again.
+- **numba-mpi** makes the same calls in compiled code, in starts of its own: they differ by as much.
 ]],
   start = [[
-- **A start** on Open MPI takes its launcher more than a tenth of numba-mpi's time, whatever it starts.
+- **A start** on Open MPI: the launcher alone takes more than a tenth of numba-mpi's time, whatever it starts.
 ]],
   growth = [[
-- **waitany** pays for posting the request that completes, and for looking whether the others are still those of the
-  last call.
+- **waitall and waitsome** pay for checking and describing each request; **waitany** for the one that is posted again,
+  and for looking whether the others are still those of the last call.
+- **Views** made after a million others cost up to a third more, and not more than that after ten: not explained.
 ]],
   mpdata = [[
 - **PyMPDATA-MPI's loops** are compiled by Numba, which uses SIMD instructions where it can; LuaJIT has none.
 ]],
   scaling = [[
 - **Numba's loops** use SIMD instructions, which LuaJIT does not have.
-- **Two ranks** exchange halos, and share the bandwidth of the memory and, on some machines, a cache.
+- **Two ranks** exchange halos, and share the bandwidth of the memory. Why Open MPI's gain less is not explained.
 ]],
 }
 
 local function reasons(names)
   local lines = { [[
-Where an aim is missed, here or on another machine, these are the reasons, as far as they are known, and what was tried:
+Where an aim is missed, here or on another machine, these are the reasons, as far as they are known, and what was tried
+without success:
 ]] }
   for _, name in ipairs(names) do lines[#lines + 1] = REASONS[name] end
   return #lines > 1 and lines[1] .. "\n" .. table.concat(lines, "", 2) or ""
@@ -809,7 +819,8 @@ Lua and C (`-O2`, `MPI_THREAD_MULTIPLE` as nmpi) run in the same processes, in t
 concerns both alike; what is quoted is a median of at least seven rounds, unless a section says otherwise. The times
 depend on the machine; the ratios less so. On one that is busy with other things both vary. Python's programs run in
 processes of their own, before or after nmpi's: where the machine changes meanwhile, as when it moves a core to another
-cache, their columns do not compare with the others. `tools/bench --only calls` measures one section again.
+cache, their columns do not compare with the others, nor do all lines of one table with each other. One section is
+measured again by `tools/bench --only calls`.
 
 With Open MPI both sides run without its single-copy mechanism (CMA), as the tests do. nmpi goes without it in any case,
 unless the environment allows RDMA, for then Open MPI 4.1 may write beyond the buffer of a receive that is too short. A

@@ -16,7 +16,7 @@ from mpi4py import MPI
 try:
     import numba
     import numba_mpi as nm
-except ImportError:
+except (ImportError, OSError, RuntimeError):  # it may find no MPI
     nm = None
 
 QUICK = "--quick" in sys.argv

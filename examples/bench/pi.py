@@ -14,7 +14,7 @@ import numpy as np
 
 try:
     import numba_mpi
-except ImportError:
+except (ImportError, OSError, RuntimeError):  # it may find no MPI
     numba_mpi = None
 
 QUICK = "--quick" in sys.argv

@@ -23,6 +23,7 @@ T_END = float(sys.argv[2]) if len(sys.argv) > 2 else None
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
 ROUNDS = 9
 K, C0 = 0.01, 0.5
+numba.set_num_threads(1)  # py-pde would take all cores in each rank
 
 
 @numba.njit

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """start.lua with mpi4py, or (the argument numba-mpi) with numba-mpi in a compiled function."""
 
+import os
 import re
 import sys
 
@@ -24,7 +25,7 @@ else:
     MPI.COMM_WORLD.Allreduce(one, total, op=MPI.SUM)
     assert MPI.COMM_WORLD.size == total[0]
 
-if "--memory" in sys.argv:
+if "--memory" in sys.argv and os.path.exists("/proc/self/status"):
     with open("/proc/self/status", encoding="ascii") as status:
         kib = re.search(r"VmHWM:\s*(\d+) kB", status.read())[1]
     sys.stdout.write(f"{kib} KiB\n")
