@@ -288,7 +288,7 @@ describe("docs/performance.md", function()
     for _, sentence in ipairs {
       pair("mpi4py with Numba takes %s times as long as nmpi on MPICH and %s times on Open MPI,",
         "π, x = 10: mpi4py's time to nmpi's"),
-      pair("numba-mpi for no x less than %s and %s times; ", "π: numba-mpi's time to nmpi's, the least over x"),
+      pair("numba-mpi at least %s and %s times, whatever x;", "π: numba-mpi's time to nmpi's, the least over x"),
       pair("nmpi takes %s and %s times C's time.", "π, x = 10: nmpi's time to C's"),
       pair("1 byte to 64 MiB: %s and %s times C's time in the median,", "a message or collective, every size", median),
       ("%.2f and %.2f at worst"):format(unpack(worst)),

@@ -763,8 +763,9 @@ local REASONS = {
 - **Short columns** show what checking and describing a view costs.
 - **Large blocks**, from an eighth of the last cache on (1 to 4 MiB), go by datatypes where a row has 512 bytes (MPICH)
   or 128 (Open MPI). That is faster than packing where the two cores share a cache, and needs no second memory. Where
-  they do not share one it is slower, with rows of 1 KiB by far, with those of 8 KiB and more hardly. Tried: other
-  least lengths, which lose as much where the others win; a program cannot tell where a virtual machine's cores are.
+  they do not share one it is slower, with rows of 1 KiB by far, with those of 8 KiB and more hardly. Smaller blocks are
+  packed by the sender, which on Open MPI is the slower way where a cache is shared, and the faster one where not.
+  Tried: other limits, which lose as much where these win; a program cannot tell where a virtual machine's cores are.
 - **Other large views** that miss it by some per cent: two runs differ by as much.
 ]],
   pi = [[
@@ -785,7 +786,7 @@ local REASONS = {
 ]],
   scaling = [[
 - **Numba's loops** use SIMD instructions, which LuaJIT does not have.
-- **Two ranks** exchange halos, and share the bandwidth of the memory. Why Open MPI's gain less is not explained.
+- **Two ranks** exchange halos and share the bandwidth of the memory; it matters as well whether they share a cache.
 ]],
 }
 
