@@ -193,20 +193,15 @@ numba-mpi, in programs that are started in turn with these, on NumPy's memory. a
       bandwidths[#bandwidths + 1] = { title = title, points = rates }
     end
   end
-  text[#text + 1] = context.plot("transfer", "Ping-pong between two ranks", [[
+  local axes = [[
 set logscale x 2
 set logscale y
 set format x "2^{%L}"
 set xlabel "bytes"
-set ylabel "µs, one way"
-set key top left]], curves)
-  text[#text + 1] = context.plot("bandwidth", "Bandwidth of the ping-pong", [[
-set logscale x 2
-set logscale y
-set format x "2^{%L}"
-set xlabel "bytes"
-set ylabel "MB/s"
-set key top left]], bandwidths)
+set key top left
+]]
+  text[#text + 1] = context.plot("transfer", "Ping-pong between two ranks", axes .. 'set ylabel "µs, one way"', curves)
+  text[#text + 1] = context.plot("bandwidth", "Bandwidth of the ping-pong", axes .. 'set ylabel "MB/s"', bandwidths)
   goal(context, "a message or collective, every size", "within 3 % of C", function(abi)
     return share_and_median(find(context.rows, { bench = "transfer", mpi = abi }), function(row)
       return row.ratio <= 1.03

@@ -151,10 +151,11 @@ exchange *bench_strided_open(void *send, int send_ndim, const int64_t *send_exte
   x->count = count_of(&x->send.view);
   x->send.derived = derived_of(&x->send.view);
   x->recv.derived = derived_of(&x->recv.view);
-  x->send.buffer = malloc((size_t)x->count * (size_t)size);
-  x->recv.buffer = malloc((size_t)x->count * (size_t)size);
-  memset(x->send.buffer, 1, (size_t)x->count * (size_t)size);
-  memset(x->recv.buffer, 2, (size_t)x->count * (size_t)size);
+  size_t bytes = (size_t)x->count * (size_t)size;
+  x->send.buffer = malloc(bytes);
+  x->recv.buffer = malloc(bytes);
+  memset(x->send.buffer, 1, bytes);
+  memset(x->recv.buffer, 2, bytes);
   return x;
 }
 
@@ -211,29 +212,30 @@ void bench_strided_pieces(int n, exchange *x) {
   const layout *send = &x->send.view, *recv = &x->recv.view;
   bool packs = !is_contiguous(send), unpacks = !is_contiguous(recv);
   layout one = piece_of(send, 0, 1);
-  int64_t size = (int64_t)send->size, row = count_of(&one), rows = x->count / row;
-  int64_t each = PIECE_BYTES / (row * size) > 0 ? PIECE_BYTES / (row * size) : 1;
+  int64_t row = count_of(&one), rows = x->count / row, row_bytes = row * (int64_t)send->size;
+  int64_t each = row_bytes < PIECE_BYTES ? PIECE_BYTES / row_bytes : 1;
   /* No more than there is room for. */
   if (each * MOST_PIECES < rows) each = (rows + MOST_PIECES - 1) / MOST_PIECES;
+  int64_t bytes = each * row_bytes;
   int pieces = (int)((rows + each - 1) / each);
   char *from = packs ? x->send.buffer : send->data, *to = unpacks ? x->recv.buffer : recv->data;
   for (int i = 0; i < n; i++) {
     for (int k = 0; k < pieces; k++) {
       layout piece = piece_of(recv, k * each, each);
-      MPI_Irecv(to + k * each * row * size, count_of(&piece), recv->type, x->peer, TAG,
-                MPI_COMM_WORLD, &recvs[k]);
+      MPI_Irecv(to + k * bytes, count_of(&piece), recv->type, x->peer, TAG, MPI_COMM_WORLD,
+                &recvs[k]);
     }
     for (int k = 0; k <= pieces; k++) {
       if (k < pieces) {
         layout piece = piece_of(send, k * each, each);
-        if (packs) pack(from + k * each * row * size, &piece);
-        MPI_Isend(from + k * each * row * size, count_of(&piece), send->type, x->peer, TAG,
-                  MPI_COMM_WORLD, &sends[k]);
+        if (packs) pack(from + k * bytes, &piece);
+        MPI_Isend(from + k * bytes, count_of(&piece), send->type, x->peer, TAG, MPI_COMM_WORLD,
+                  &sends[k]);
       }
       if (k > 0) {
         layout piece = piece_of(recv, (k - 1) * each, each);
         MPI_Wait(&recvs[k - 1], MPI_STATUS_IGNORE);
-        if (unpacks) unpack(&piece, to + (k - 1) * each * row * size);
+        if (unpacks) unpack(&piece, to + (k - 1) * bytes);
       }
     }
     MPI_Waitall(pieces, sends, MPI_STATUSES_IGNORE);
